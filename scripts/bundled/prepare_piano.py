@@ -1,0 +1,73 @@
+"""Render POP909's piano performances to 16 kHz WAV files with two sampled pianos and several rooms.
+
+    python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 150 --valid-songs 20
+
+Needs `fluidsynth` and the two free sound fonts (Debian: fluidsynth, fluid-soundfont-gm,
+musescore-general-soundfont-small). Song by song the font, the reverberation and the loudness are drawn
+from the seed. Songs already rendered are left alone, so a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import soundfile
+
+SAMPLE_RATE = 16_000
+FONTS = {
+    "fluid": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
+    "musescore": Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3"),
+}
+
+
+def render(midi: Path, out: Path, rng: random.Random) -> dict:
+    """Render one MIDI file; returns the manifest row."""
+    font = rng.choice(sorted(FONTS))
+    room, level = rng.choice([0.0, 0.2, 0.5, 0.8]), rng.uniform(0.1, 0.6)
+    peak = rng.uniform(0.25, 0.9)
+    if not out.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            stereo_path = Path(folder) / "stereo.wav"
+            command = ["fluidsynth", "-ni", "-q", "-g", "0.6", "-r", str(SAMPLE_RATE), "-F", str(stereo_path)]
+            command += ["-o", f"synth.reverb.room-size={room}", "-o", f"synth.reverb.level={level:.3f}"]
+            subprocess.run([*command, str(FONTS[font]), str(midi)], check=True, capture_output=True)
+            stereo, _ = soundfile.read(stereo_path, dtype="float32", always_2d=True)
+        mono = stereo.mean(axis=1)
+        mono *= peak / max(float(abs(mono).max()), 1e-6)
+        part = out.with_suffix(".part")
+        soundfile.write(part, mono, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        part.rename(out)
+    return {"path": out.name, "source": "pop909", "speaker": font, "licence": "MIT (POP909; rendered)"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with pop909-train.tar.xz and pop909-valid.tar.xz")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--train-songs", type=int, default=150)
+    parser.add_argument("--valid-songs", type=int, default=20)
+    arguments = parser.parse_args()
+
+    for split, count in (("valid", arguments.valid_songs), ("train", arguments.train_songs)):
+        folder = arguments.out / split
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as midi_folder:
+            with tarfile.open(arguments.data / f"pop909-{split}.tar.xz") as tar:
+                tar.extractall(midi_folder, filter="data")
+            songs = sorted(Path(midi_folder).rglob("*.mid"))[:count]
+            rows = []
+            for index, midi in enumerate(songs):
+                rows.append(render(midi, folder / f"{midi.stem}.wav", random.Random(f"{split}/{midi.stem}")))
+                print(f"{split}: {index + 1}/{len(songs)} {midi.stem}", flush=True)
+                manifest = "".join(json.dumps(row) + "\n" for row in rows)
+                (folder / "manifest.jsonl").write_text(manifest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Sound files in and out: the only file that touches them. Wave: (N,) or (B, N) mono float32 in [-1, 1].
+
+Reading checks what it reads, mixes down to mono and resamples once; writing goes beside the target and is
+renamed when complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from segue import units
+from segue.artifact import written_file
+from segue.errors import SegueError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+MINIMUM_SECONDS = 0.1
+SILENCE_DB = -80.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file as read.
+
+    Attributes:
+        wave: (N,) mono float32 at `sample_rate`.
+        sample_rate: in Hz, after resampling.
+        notes: what was done to it (mixed down, resampled), fit to be shown.
+    """
+
+    wave: Tensor
+    sample_rate: int
+    notes: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        return units.samples_to_seconds(self.wave.shape[-1], self.sample_rate)
+
+
+def read(path: Path, sample_rate: int) -> Recording:
+    """Read a whole sound file as mono at `sample_rate`.
+
+    Args:
+        path: WAV, FLAC, Ogg (Vorbis, Opus) or MP3; any rate and channel count.
+        sample_rate: wanted rate in Hz.
+
+    Raises:
+        SegueError: if it is missing, no sound file, empty, shorter than 0.1 s, silent, or holds NaN or infinity.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SegueError(f"{path}: no such file" if not path.is_dir() else f"{path}: a folder, not a sound file")
+    if path.stat().st_size == 0:
+        raise SegueError(f"{path}: the file is empty")
+    try:
+        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise SegueError(f"{path}: not a sound file that can be read ({error.error_string.strip('.')})") from error
+    check(samples, file_rate, str(path))
+    notes = []
+    if samples.shape[1] > 1:
+        notes.append(f"{samples.shape[1]} channels mixed down to one")
+    if file_rate != sample_rate:
+        notes.append(f"resampled from {file_rate} Hz to {sample_rate} Hz")
+    wave = torch.from_numpy(to_mono(samples, file_rate, sample_rate))
+    return Recording(wave, sample_rate, tuple(notes))
+
+
+def check(samples: np.ndarray, sample_rate: int, name: str) -> None:
+    """Refuse samples (N,) or (N, channels) that can't be worked with.
+
+    Raises:
+        SegueError: if they are empty, shorter than 0.1 s, silent, or hold NaN or infinity.
+    """
+    seconds = units.samples_to_seconds(samples.shape[0], sample_rate)
+    if samples.size == 0:
+        raise SegueError(f"{name}: no samples in it")
+    if seconds < MINIMUM_SECONDS:
+        raise SegueError(f"{name}: {seconds:.3f} s of sound, at least {MINIMUM_SECONDS} s are needed")
+    if not np.isfinite(samples).all():
+        raise SegueError(f"{name}: NaN or infinite samples; export it again")
+    if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
+        raise SegueError(f"{name}: nothing but silence (below {SILENCE_DB:.0f} dB)")
+
+
+def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray:
+    """Samples (N, channels) at `file_rate` as a mono (M,) wave at `sample_rate`."""
+    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
+    if file_rate != sample_rate:
+        mono = soxr.resample(mono, file_rate, sample_rate)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int) -> np.ndarray:
+    """At most `seconds` of a file from `start_seconds`, mono at `sample_rate`: (N,). Short at the file's end."""
+    with soundfile.SoundFile(path) as file:
+        file.seek(min(units.seconds_to_samples(start_seconds, file.samplerate), file.frames))
+        samples = file.read(units.seconds_to_samples(seconds, file.samplerate), dtype="float32", always_2d=True)
+        return to_mono(samples, file.samplerate, sample_rate)
+
+
+def duration_seconds(path: Path) -> float:
+    """Length of a sound file in seconds, from its header.
+
+    Raises:
+        SegueError: if it is no sound file.
+    """
+    try:
+        header = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise SegueError(f"{path}: not a sound file that can be read ({error.error_string.strip('.')})") from error
+    return units.samples_to_seconds(header.frames, header.samplerate)
+
+
+def write(path: Path, wave: Tensor, sample_rate: int) -> None:
+    """Write a wave (N,) as 16-bit sound; the format follows the suffix (.wav, .flac, .ogg, .mp3).
+
+    Raises:
+        SegueError: if the suffix is unknown or the place can't be written.
+    """
+    path = Path(path)
+    container = writable_format(path)
+    samples = wave.detach().cpu().clamp(-1.0, 1.0).numpy()
+    with written_file(path) as beside:
+        subtype = "PCM_16" if container in ("WAV", "FLAC") else None
+        try:
+            soundfile.write(beside, samples, sample_rate, format=container, subtype=subtype)
+        except soundfile.LibsndfileError as error:
+            raise SegueError(f"{path}: can't be written ({error.error_string.strip('.')})") from error
+
+
+def writable_format(path: Path) -> str:
+    """The container a suffix asks for.
+
+    Raises:
+        SegueError: if it is none of those that can be written.
+    """
+    containers = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
+    if path.suffix.lower() not in containers:
+        raise SegueError(f"{path}: can't write {path.suffix or 'a file with no suffix'}; use {', '.join(containers)}")
+    return containers[path.suffix.lower()]
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every sound file under `folder`, by suffix, in a fixed order.
+
+    Raises:
+        SegueError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SegueError(f"{folder}: no such folder")
+    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

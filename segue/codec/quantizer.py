@@ -1,0 +1,176 @@
+"""Residual vector quantizer: what one codebook leaves over, the next one codes.
+
+features (B, T, D), codes (B, Q, T), projected (B, T, W) with W = code_width.
+
+Each layer projects the residual down to a few dimensions, puts it on the unit sphere and takes the nearest of
+its unit codes. Codebooks start from k-means, follow their data by a moving average and revive codes that die;
+gradients pass straight through. Dropping the last layers of some rows while training makes the first q layers
+decode by themselves, so that one model serves every bitrate.
+
+Source: SoundStream (arXiv 2107.03312, III.C), its k-means start and dead codes; factorised, normalised codes and
+dropout for half of each batch from DAC (arXiv 2306.06546, 3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DECAY = 0.99
+REVIVE_BELOW = 0.1
+"""A code is dead once its share of the moving average is below this part of an even share."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What the quantizer gives while training.
+
+    Attributes:
+        features: (B, T, D) sum of the layers in use.
+        codes: (B, Q, T) indices, of every layer.
+        commitment: scalar, mean squared distance of the projections to their codes.
+    """
+
+    features: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+class CodebookLayer(nn.Module):
+    """One codebook of unit vectors with its projections.
+
+    Args:
+        width: D of the features.
+        code_width: W, dimensions of a code.
+        codebook_size: number of codes.
+    """
+
+    codebook: Tensor
+    usage: Tensor
+    total: Tensor
+
+    def __init__(self, width: int, code_width: int, codebook_size: int) -> None:
+        super().__init__()
+        self.project_in = nn.Linear(width, code_width)
+        self.project_out = nn.Linear(code_width, width)
+        codes = F.normalize(torch.randn(codebook_size, code_width), dim=-1)
+        self.register_buffer("codebook", codes)
+        self.register_buffer("usage", torch.ones(codebook_size))
+        self.register_buffer("total", codes.clone())
+
+    def project(self, residual: Tensor) -> Tensor:
+        """(B, T, D) -> unit vectors (B, T, W)."""
+        return F.normalize(self.project_in(residual), dim=-1)
+
+    def nearest(self, projected: Tensor) -> Tensor:
+        """(..., W) unit vectors -> (...) index of the code with the greatest cosine."""
+        return (projected @ self.codebook.T).argmax(dim=-1)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """(B, T) -> (B, T, D), the layer's part of the features."""
+        return self.project_out(F.embedding(codes, self.codebook))
+
+    @torch.no_grad()
+    def follow(self, projected: Tensor, codes: Tensor, rng: torch.Generator) -> None:
+        """Move the codebook towards the vectors (M, W) that chose it; revive dead codes from among them."""
+        size = self.codebook.shape[0]
+        counts = torch.bincount(codes, minlength=size).to(projected.dtype)
+        sums = torch.zeros_like(self.codebook).index_add_(0, codes, projected)
+        self.usage.mul_(DECAY).add_(counts, alpha=1 - DECAY)
+        self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
+        even_share = projected.shape[0] / size
+        dead = self.usage < REVIVE_BELOW * even_share
+        picks = torch.randint(projected.shape[0], (size,), generator=rng).to(projected.device)
+        self.usage.copy_(torch.where(dead, torch.full_like(self.usage, even_share), self.usage))
+        self.total.copy_(torch.where(dead[:, None], projected[picks] * even_share, self.total))
+        self.codebook.copy_(F.normalize(self.total, dim=-1))
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor, rng: torch.Generator, iterations: int = 10) -> None:
+        """Spherical k-means on vectors (M, W), as SoundStream starts its codebooks."""
+        size = self.codebook.shape[0]
+        picks = torch.randint(vectors.shape[0], (size,), generator=rng)
+        if vectors.shape[0] >= size:
+            picks = torch.randperm(vectors.shape[0], generator=rng)[:size]
+        centres = vectors[picks.to(vectors.device)]
+        for _ in range(iterations):
+            chosen = (vectors @ centres.T).argmax(dim=-1)
+            sums = torch.zeros_like(centres).index_add_(0, chosen, vectors)
+            empty = torch.bincount(chosen, minlength=size) == 0
+            centres = F.normalize(torch.where(empty[:, None], centres, sums), dim=-1)
+        self.codebook.copy_(centres)
+        self.total.copy_(centres * vectors.shape[0] / size)
+        self.usage.fill_(vectors.shape[0] / size)
+
+
+class ResidualQuantizer(nn.Module):
+    """Q codebook layers in a row.
+
+    Args:
+        width: D of the features.
+        code_width: W.
+        num_codebooks: Q.
+        codebook_size: codes a layer.
+    """
+
+    def __init__(self, width: int, code_width: int, num_codebooks: int, codebook_size: int) -> None:
+        super().__init__()
+        self.layers: nn.ModuleList = nn.ModuleList(
+            CodebookLayer(width, code_width, codebook_size) for _ in range(num_codebooks)
+        )
+
+    def forward(self, features: Tensor, layers_in_use: Tensor, rng: torch.Generator, warm: bool = False) -> Quantized:
+        """Quantize while training: straight-through gradients, codebooks follow.
+
+        Args:
+            features: (B, T, D).
+            layers_in_use: (B,) how many layers each row's result is the sum of.
+            rng: chooses replacements of dead codes.
+            warm: leave out the rounding to codes and pass on the projections themselves, so that encoder, decoder
+                and projections have something to say before the codebooks start.
+        """
+        residual, result = features, torch.zeros_like(features)
+        codes, commitment = [], features.new_zeros(())
+        for index, module in enumerate(self.layers):
+            layer: CodebookLayer = module  # type: ignore[assignment]
+            projected = layer.project(residual)
+            chosen = layer.nearest(projected.detach())
+            code = F.embedding(chosen, layer.codebook)
+            in_use = (layers_in_use > index).to(features.dtype)[:, None, None]
+            distance = (projected - code.detach()).square().sum(dim=-1, keepdim=True)
+            commitment = commitment + (distance * in_use).mean()
+            part = layer.project_out(projected if warm else projected + (code - projected).detach())
+            residual = residual - part
+            result = result + part * in_use
+            codes.append(chosen)
+            if self.training and not warm:
+                layer.follow(projected.detach().flatten(0, 1), chosen.flatten(), rng)
+        return Quantized(result, torch.stack(codes, dim=1), commitment / len(self.layers))
+
+    @torch.no_grad()
+    def start(self, features: Tensor, rng: torch.Generator) -> None:
+        """Start every codebook by k-means on what reaches it from features (M, D)."""
+        residual = features
+        for module in self.layers:
+            layer: CodebookLayer = module  # type: ignore[assignment]
+            projected = layer.project(residual)
+            layer.start(projected, rng)
+            residual = residual - layer.embed(layer.nearest(projected))
+
+    def encode(self, features: Tensor, num_codebooks: int) -> Tensor:
+        """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers."""
+        residual, codes = features, []
+        for module in self.layers[:num_codebooks]:  # type: ignore[union-attr]
+            layer: CodebookLayer = module  # type: ignore[assignment]
+            chosen = layer.nearest(layer.project(residual))
+            residual = residual - layer.embed(chosen)
+            codes.append(chosen)
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, q, T) of the first q layers -> features (B, T, D)."""
+        parts = [layer.embed(codes[:, index]) for index, layer in zip(range(codes.shape[1]), self.layers, strict=False)]  # type: ignore[operator]
+        return torch.stack(parts).sum(dim=0)

@@ -1,0 +1,51 @@
+"""AdamW with weight decay on matrices only, and the moving average of weights that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def adamw(modules: Iterable[nn.Module], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW over the modules' weights; biases, gains and other vectors don't decay. The loop sets the rate."""
+    weights = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, foreach=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set every group's learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+
+
+class MovingAverage:
+    """Exponential moving average of a module's floating state; decay 0 follows the weights themselves."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module, self.decay, self.updates = module, decay, 0
+        self.average = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the module's weights as they are now."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 10))
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        return {"updates": self.updates, **self.average}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        self.updates = int(state["updates"])
+        for name, value in self.average.items():
+            value.copy_(state[name])  # type: ignore[arg-type]

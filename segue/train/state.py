@@ -1,0 +1,108 @@
+"""Checkpoints: a nested state of tensors and plain values as safetensors + JSON, and the newest that is whole.
+
+A checkpoint is a folder `step-00001200` with `state.safetensors` (every tensor, keyed by its path) and
+`state.json` (everything else). It appears under its name only when complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from segue.artifact import load_tensors, read_json, written_folder
+from segue.errors import SegueError
+
+FORMAT_VERSION = 1
+_TENSOR = "__tensor__"
+_NAME = re.compile(r"step-(\d{8})")
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Write `state` after `step` steps; drop all but the last `keep` checkpoints.
+
+    Raises:
+        SegueError: if it can't be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain = _pack(state, "", tensors)
+    target = folder / f"step-{step:08d}"
+    with written_folder(target) as beside:
+        save_file(tensors, beside / "state.safetensors")
+        digest = _digest(beside / "state.safetensors")
+        meta = {"format_version": FORMAT_VERSION, "step": step, "sha256": digest, "state": plain}
+        (beside / "state.json").write_text(json.dumps(meta))
+    for old in _all(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """The newest checkpoint that is whole, as (step, state); None where there is none.
+
+    A damaged one is passed over with a warning. If all are damaged, that is an error: starting anew in silence
+    would lose work.
+
+    Raises:
+        SegueError: if there are checkpoints and none can be read.
+    """
+    candidates = _all(folder)
+    failures = []
+    for path in reversed(candidates):
+        try:
+            return _load(path)
+        except SegueError as error:
+            failures.append(str(error))
+            warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+    if failures:
+        raise SegueError(f"{folder}: no checkpoint can be read ({failures[0]}); remove the folder to start anew")
+    return None
+
+
+def _load(path: Path) -> tuple[int, dict[str, Any]]:
+    meta = read_json(path / "state.json", "checkpoint")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise SegueError(f"{path}: checkpoint format {meta.get('format_version')}, {FORMAT_VERSION} is read here")
+    weights = path / "state.safetensors"
+    if not weights.is_file() or _digest(weights) != meta["sha256"]:
+        raise SegueError(f"{weights}: missing or damaged")
+    return meta["step"], _unpack(meta["state"], load_tensors(weights))
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {_TENSOR: path}
+    if isinstance(value, dict):
+        return {"dict": [[key, _pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]}
+    assert value is None or isinstance(value, bool | int | float | str), f"{path}: {type(value)} in a checkpoint"
+    return value
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    if "dict" in value:
+        return {key: _unpack(item, tensors) for key, item in value["dict"]}
+    return [_unpack(item, tensors) for item in value["list"]]
