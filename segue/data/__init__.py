@@ -1,0 +1,1 @@
+"""What training reads: sound files cropped, and token stores cut into batches."""

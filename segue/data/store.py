@@ -1,0 +1,297 @@
+"""The token store: a corpus as tokens, in a folder of Parquet files, one row a clip.
+
+Columns: id, source, speaker, seconds, licence, consent, semantic (units, repeats removed), durations (semantic
+frames a unit lasts), codes (flattened frame by frame). Every file's metadata holds the header: format version,
+the fingerprints of the tokenizers, vocabulary sizes and frame rates. Files appear whole or not at all, so an
+interrupted tokenisation goes on where it stopped.
+
+Shapes in memory: semantic (T_s,) int16 with repeats, codes (T, Q) int16, T_s = ceil(T / ratio).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.artifact import written_file
+from segue.config import from_dict, to_dict
+from segue.errors import SegueError
+from segue.units import frame_ratio
+
+FORMAT_VERSION = 1
+_KEY = b"segue"
+_LARGEST = 2**15
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What every file of a store agrees on.
+
+    Attributes:
+        semantic_fingerprint: of the semantic tokenizer.
+        codec_fingerprint: of the codec.
+        vocab_size: semantic tokens.
+        num_codebooks: codes a frame.
+        codebook_size: values a code can take.
+        semantic_frame_rate: Hz.
+        codec_frame_rate: Hz.
+        format_version: of this layout.
+    """
+
+    semantic_fingerprint: str
+    codec_fingerprint: str
+    vocab_size: int
+    num_codebooks: int
+    codebook_size: int
+    semantic_frame_rate: float = 25.0
+    codec_frame_rate: float = 50.0
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if max(self.vocab_size, self.codebook_size) > _LARGEST:
+            raise SegueError(f"token store: vocabularies above {_LARGEST} don't fit; got {self}")
+
+    @property
+    def ratio(self) -> int:
+        """Codec frames a semantic frame."""
+        return frame_ratio(self.codec_frame_rate, self.semantic_frame_rate)
+
+
+@dataclass(frozen=True)
+class StoreRow:
+    """One clip.
+
+    Attributes:
+        id: unlike any other's in the store.
+        source: where the audio came from.
+        speaker: who or what is heard; empty if unknown.
+        seconds: length of the audio.
+        licence: of the audio.
+        consent: reference to the speaker's consent, None if there is none on record.
+        semantic: (T_s,) integers, repeats and all.
+        codes: (Q, T) integers, T_s = ceil(T / ratio).
+    """
+
+    id: str
+    source: str
+    speaker: str
+    seconds: float
+    licence: str
+    consent: str | None
+    semantic: NDArray[Any]
+    codes: NDArray[Any]
+
+
+class TokenStoreWriter:
+    """Adds clips to a store, a file every `rows_per_file` clips.
+
+    Args:
+        folder: of the store; made if missing, gone on with if not.
+        header: the tokenizers' facts.
+        rows_per_file: clips kept in memory before they are written.
+
+    Raises:
+        SegueError: if the folder holds tokens of other tokenizers, or a damaged file.
+    """
+
+    def __init__(self, folder: Path, header: StoreHeader, rows_per_file: int = 256) -> None:
+        self._folder = folder
+        self._header = header
+        self._rows_per_file = rows_per_file
+        self._rows: list[StoreRow] = []
+        self._done: set[str] = set()
+        self._next = 0
+        for path in _files(folder):
+            table = _read(path, header, ["id"])[1]
+            self._done.update(table.column("id").to_pylist())
+            self._next = int(path.stem.removeprefix("part-")) + 1
+
+    def done_ids(self) -> set[str]:
+        """Clips that are on disk already."""
+        return set(self._done)
+
+    def add(self, row: StoreRow) -> None:
+        """Take one clip; it is on disk after the next `flush`.
+
+        Raises:
+            SegueError: if its tokens don't fit the header or its id is known.
+        """
+        _check_row(row, self._header)
+        if row.id in self._done or any(row.id == other.id for other in self._rows):
+            raise SegueError(f"token store: clip {row.id!r} is there already; give each clip its own id")
+        self._rows.append(row)
+        if len(self._rows) >= self._rows_per_file:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added, as one file.
+
+        Raises:
+            SegueError: if the folder can't be written or the disk is full.
+        """
+        if not self._rows:
+            return
+        pa, parquet = _arrow()
+        schema = _schema(pa).with_metadata({_KEY: json.dumps(to_dict(self._header)).encode()})
+        table = pa.Table.from_pylist([_columns(row) for row in self._rows], schema=schema)
+        with written_file(self._folder / f"part-{self._next:05d}.parquet") as beside:
+            parquet.write_table(table, beside, compression="zstd")
+        self._done.update(row.id for row in self._rows)
+        self._rows.clear()
+        self._next += 1
+
+
+class TokenStore:
+    """A store in memory: each clip's tokens in a few large arrays. Open one with `TokenStore.open`."""
+
+    def __init__(self, header: StoreHeader, facts: list[dict[str, Any]], semantic: list[Any], codes: list[Any]) -> None:
+        self.header = header
+        self.facts = facts
+        self._semantic_ends = np.cumsum([0, *(len(clip) for clip in semantic)])
+        self._code_ends = np.cumsum([0, *(len(clip) for clip in codes)])
+        self._semantic = np.concatenate(semantic) if semantic else np.zeros(0, np.int16)
+        self._codes = np.concatenate(codes) if codes else np.zeros((0, header.num_codebooks), np.int16)
+        self._code_frames = np.diff(self._code_ends)
+
+    @classmethod
+    def open(cls, folder: Path, ids: Sequence[str] | None = None) -> TokenStore:
+        """Read a store.
+
+        Args:
+            folder: where it was written.
+            ids: the clips wanted; None for all.
+
+        Raises:
+            SegueError: if there is none, a file is damaged, or files come from different tokenizers.
+        """
+        paths = _files(folder)
+        if not paths:
+            raise SegueError(f"{folder}: no token store here; make one with segue tokenize")
+        header: StoreHeader | None = None
+        wanted = None if ids is None else set(ids)
+        facts, semantic, codes = [], [], []
+        for path in paths:
+            header, table = _read(path, header)
+            for row in table.to_pylist():
+                if wanted is not None and row["id"] not in wanted:
+                    continue
+                semantic.append(np.repeat(np.array(row.pop("semantic"), np.int16), row.pop("durations")))
+                codes.append(np.array(row.pop("codes"), np.int16).reshape(-1, header.num_codebooks))
+                facts.append(row)
+        assert header is not None
+        return cls(header, facts, semantic, codes)
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.facts)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all clips together."""
+        return float(sum(row["seconds"] for row in self.facts))
+
+    def code_frames(self) -> NDArray[np.int64]:
+        """Codec frames of each clip (clips,)."""
+        return self._code_frames
+
+    def semantic(self, clip: int) -> NDArray[np.int16]:
+        """Semantic tokens (T_s,) of a clip, repeats and all."""
+        return self._semantic[self._semantic_ends[clip] : self._semantic_ends[clip + 1]]
+
+    def codes(self, clip: int) -> NDArray[np.int16]:
+        """Codes (T, Q) of a clip."""
+        return self._codes[self._code_ends[clip] : self._code_ends[clip + 1]]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise SegueError('token stores need pyarrow, which is not installed; pip install "segue[train]"') from error
+    return pyarrow, pyarrow.parquet
+
+
+def _schema(pa: Any) -> Any:
+    numbers = pa.list_(pa.int16())
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in ("id", "source", "speaker")),
+            ("seconds", pa.float64()),
+            *((name, pa.string()) for name in ("licence", "consent")),
+            *((name, numbers) for name in ("semantic", "durations", "codes")),
+        ]
+    )
+
+
+def _read(path: Path, expected: StoreHeader | None, columns: list[str] | None = None) -> tuple[StoreHeader, Any]:
+    pa, parquet = _arrow()
+    try:
+        table = parquet.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise SegueError(f"{path}: damaged token file ({error}); delete it and tokenise again") from error
+    stated = (table.schema.metadata or {}).get(_KEY)
+    if stated is None:
+        raise SegueError(f"{path}: a Parquet file, but no token store; check the folder")
+    values = json.loads(stated)
+    if values.get("format_version") != FORMAT_VERSION:
+        version = values.get("format_version")
+        raise SegueError(f"{path}: token store format {version}, this Segue reads {FORMAT_VERSION}; tokenise again")
+    header = from_dict(StoreHeader, values, str(path))
+    if expected is not None and header != expected:
+        facts = [name for name, value in to_dict(header).items() if value != to_dict(expected)[name]]
+        raise SegueError(
+            f"{path}: tokens of other tokenizers ({', '.join(facts)} differ); use another folder or tokenise again"
+        )
+    return header, table
+
+
+def _check_row(row: StoreRow, header: StoreHeader) -> None:
+    frames = row.codes.shape[-1]
+    if row.codes.shape != (header.num_codebooks, frames) or row.semantic.shape != (-(-frames // header.ratio),):
+        raise SegueError(
+            f"token store: clip {row.id!r} has codes {row.codes.shape} and semantic tokens {row.semantic.shape}; "
+            f"expected ({header.num_codebooks}, T) and (ceil(T / {header.ratio}),)"
+        )
+    if frames == 0:
+        raise SegueError(f"token store: clip {row.id!r} is empty; leave it out")
+    for name, values, size in (("semantic", row.semantic, header.vocab_size), ("codes", row.codes, header.codebook_size)):
+        if values.min() < 0 or values.max() >= size:
+            raise SegueError(f"token store: clip {row.id!r} has {name} outside 0..{size - 1}; check the tokenizer")
+
+
+def _columns(row: StoreRow) -> dict[str, Any]:
+    units, durations = _runs(row.semantic)
+    return {
+        "id": row.id,
+        "source": row.source,
+        "speaker": row.speaker,
+        "seconds": row.seconds,
+        "licence": row.licence,
+        "consent": row.consent,
+        "semantic": units,
+        "durations": durations,
+        "codes": row.codes.T.reshape(-1).astype(np.int16),
+    }
+
+
+def _runs(tokens: NDArray[Any]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Tokens without repeats, and how long each lasts; a run too long for int16 is split."""
+    starts = np.flatnonzero(np.diff(tokens, prepend=tokens[0] - 1))
+    lengths = np.diff(starts, append=len(tokens))
+    pieces = -(-lengths // (_LARGEST - 1))
+    units = np.repeat(tokens[starts], pieces)
+    durations = np.concatenate(
+        [np.diff(np.linspace(0, n, p + 1).astype(np.int64)) for n, p in zip(lengths, pieces, strict=True)]
+    )
+    return units.astype(np.int16), durations.astype(np.int16)

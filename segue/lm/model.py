@@ -1,0 +1,81 @@
+"""A stage's language model: its layout and its transformer, the loss, and the artifact.
+
+Shapes: tokens (B, L), hidden (B, L, width), logits (N, classes of one codebook).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segue.artifact import Part, full, half
+from segue.config import from_dict, to_dict
+from segue.errors import SegueError
+from segue.lm.sequence import Layout, TokenBatch
+from segue.lm.stage import Stage
+from segue.lm.transformer import Transformer, TransformerConfig
+
+
+class StageModel(nn.Module):
+    """p(target | prefix) for one stage.
+
+    Args:
+        stage: which.
+        config: size of its transformer.
+        rng: source of the first weights; None for torch's own.
+    """
+
+    def __init__(self, stage: Stage, config: TransformerConfig, rng: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.stage = stage
+        self.config = config
+        self.layout = Layout(stage, config.positions)
+        self.transformer = Transformer(self.layout.num_ids, config, rng)
+        self.requires: dict[str, str] = {}
+        self.card: dict[str, Any] = {}
+
+    def slot_losses(self, batch: TokenBatch, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each codebook of the target.
+
+        Args:
+            batch: sequences on the model's device.
+            rng: source of dropout, on the same device; None leaves it out.
+
+        Returns:
+            sums (Q,) in nats and counts (Q,) of predicted tokens.
+        """
+        hidden = self.transformer(batch.tokens, batch.positions, rng=rng)
+        sums, counts = [], []
+        for slot in range(self.stage.target.num_codebooks):
+            chosen = batch.slots == slot
+            classes = batch.classes[chosen]
+            logits = self.transformer.logits(hidden[chosen], *self.layout.slot(slot))
+            sums.append(F.cross_entropy(logits.float(), classes, reduction="sum"))
+            counts.append(torch.tensor(classes.shape[0], device=classes.device))
+        return torch.stack(sums), torch.stack(counts)
+
+    def to_part(self, requires: dict[str, str], card: dict[str, Any]) -> Part:
+        """This model as an artifact in half precision; `requires` holds the tokenizers' fingerprints."""
+        config = {"stage": to_dict(self.stage), "model": to_dict(self.config)}
+        return Part("stage", config, half(self.transformer.state_dict()), requires, card)
+
+    @classmethod
+    def from_part(cls, part: Part) -> StageModel:
+        """The model that `to_part` described, ready for decoding.
+
+        Raises:
+            SegueError: if the weights don't fit the config, or the part is no stage.
+        """
+        if part.kind != "stage" or not {"stage", "model"} <= part.config.keys():
+            raise SegueError(f"this {part.kind} artifact describes no stage; choose another folder")
+        stage = from_dict(Stage, part.config["stage"], "stage")
+        model = cls(stage, from_dict(TransformerConfig, part.config["model"], "model"))
+        try:
+            model.transformer.load_state_dict(full(part.tensors))
+        except RuntimeError as error:
+            raise SegueError(f"{stage.name} stage: weights don't fit the config; make the artifact again") from error
+        model.requires, model.card = dict(part.requires), dict(part.card)
+        return model.eval()

@@ -1,0 +1,142 @@
+"""The three stages of AudioLM as three values: what each is given, what it predicts, how long a crop it sees.
+
+    semantic stage   nothing           -> semantic          p(s)        what comes next
+    coarse stage     semantic          -> coarse codes      p(c | s)    how it sounds
+    fine stage       semantic, coarse  -> fine codes        p(f | s, c) in detail
+
+A stream is (num_codebooks, frames) integers; the semantic stream has one codebook. Time is counted in codec
+frames, the fastest clock here; a stream's `ratio` says how many of them one of its own frames lasts.
+
+Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.C; crop lengths from section IV.B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segue.errors import SegueError
+from segue.units import frame_ratio, frames_to_seconds, seconds_to_frames
+
+StreamName = Literal["semantic", "coarse", "fine"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of token along time.
+
+    Attributes:
+        name: `semantic`, `coarse` or `fine`.
+        first_codebook: where its codebooks begin among the codec's; 0 for semantic tokens.
+        num_codebooks: tokens a frame.
+        size: values a token can take.
+        ratio: codec frames that one frame of this stream lasts.
+    """
+
+    name: StreamName
+    first_codebook: int
+    num_codebooks: int
+    size: int
+    ratio: int
+
+    def __post_init__(self) -> None:
+        if self.num_codebooks < 1 or self.size < 1 or self.ratio < 1 or self.first_codebook < 0:
+            raise SegueError(f"stream {self.name}: codebooks, size and ratio must be at least 1; got {self}")
+
+    def frames(self, codec_frames: int) -> int:
+        """Frames of this stream that cover `codec_frames`; the last may be covered in part."""
+        return -(-codec_frames // self.ratio)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one language model is given and what it predicts.
+
+    Attributes:
+        name: `semantic`, `coarse` or `fine`: the name of its target.
+        prefix: the streams it is conditioned on, in the order in which they stand before the target.
+        target: the stream it predicts.
+        frame_rate: of the codec, in Hz: the clock of every stream here.
+        semantic_ratio: codec frames a semantic frame; every cut falls on a semantic frame.
+        crop_seconds: the longest stretch of audio it ever sees.
+        deduplicate_semantic: whether repeated semantic tokens are removed, and with them their durations.
+    """
+
+    name: StreamName
+    prefix: tuple[Stream, ...]
+    target: Stream
+    frame_rate: float
+    semantic_ratio: int
+    crop_seconds: float
+    deduplicate_semantic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop_frames < 2 * self.semantic_ratio:
+            seconds = frames_to_seconds(2 * self.semantic_ratio, self.frame_rate)
+            raise SegueError(f"stage {self.name}: crop_seconds {self.crop_seconds} is too short; use {seconds} or more")
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Prefix and target, in the order of the sequence."""
+        return (*self.prefix, self.target)
+
+    @property
+    def crop_frames(self) -> int:
+        """Codec frames in a crop: a whole number of semantic frames."""
+        frames = seconds_to_frames(self.crop_seconds, self.frame_rate)
+        return frames - frames % self.semantic_ratio
+
+
+def semantic_stage(
+    vocab_size: int,
+    semantic_frame_rate: float = 25.0,
+    codec_frame_rate: float = 50.0,
+    crop_seconds: float = 30.0,
+    deduplicate: bool = False,
+) -> Stage:
+    """What comes next: semantic tokens from the semantic tokens before them."""
+    semantic = _semantic(vocab_size, codec_frame_rate, semantic_frame_rate)
+    return Stage("semantic", (), semantic, codec_frame_rate, semantic.ratio, crop_seconds, deduplicate)
+
+
+def coarse_stage(
+    vocab_size: int,
+    num_coarse: int = 4,
+    codebook_size: int = 1024,
+    semantic_frame_rate: float = 25.0,
+    codec_frame_rate: float = 50.0,
+    crop_seconds: float = 10.0,
+    deduplicate: bool = False,
+) -> Stage:
+    """How it sounds: the first codebooks, frame by frame, from the semantic tokens of the same stretch."""
+    semantic = _semantic(vocab_size, codec_frame_rate, semantic_frame_rate)
+    coarse = Stream("coarse", 0, num_coarse, codebook_size, 1)
+    return Stage("coarse", (semantic,), coarse, codec_frame_rate, semantic.ratio, crop_seconds, deduplicate)
+
+
+def fine_stage(
+    vocab_size: int,
+    num_codebooks: int = 12,
+    num_coarse: int = 4,
+    codebook_size: int = 1024,
+    semantic_frame_rate: float = 25.0,
+    codec_frame_rate: float = 50.0,
+    crop_seconds: float = 3.0,
+    deduplicate: bool = False,
+    prefix: tuple[StreamName, ...] = ("semantic", "coarse"),
+) -> Stage:
+    """In detail: the remaining codebooks, given the coarse ones and, unless `prefix` says otherwise, the semantic."""
+    known = {
+        "semantic": _semantic(vocab_size, codec_frame_rate, semantic_frame_rate),
+        "coarse": Stream("coarse", 0, num_coarse, codebook_size, 1),
+    }
+    for name in prefix:
+        if name not in known:
+            raise SegueError(f"fine stage: prefix {name!r} is not one of semantic, coarse")
+    fine = Stream("fine", num_coarse, num_codebooks - num_coarse, codebook_size, 1)
+    ratio = known["semantic"].ratio
+    return Stage("fine", tuple(known[n] for n in prefix), fine, codec_frame_rate, ratio, crop_seconds, deduplicate)
+
+
+def _semantic(vocab_size: int, codec_frame_rate: float, semantic_frame_rate: float) -> Stream:
+    return Stream("semantic", 0, 1, vocab_size, frame_ratio(codec_frame_rate, semantic_frame_rate))

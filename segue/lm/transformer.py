@@ -1,0 +1,216 @@
+"""The decoder-only transformer that all three stages share.
+
+Pre-norm RMSNorm, rotary positions that may be fractions, SwiGLU, few key/value heads, and one factorised token
+table (V, r) that serves as embedding and as output: only the logits of the codebook that comes next are computed.
+
+Shapes: tokens (B, L) int64, positions (B, L) float32, hidden (B, L, width), rotation (B, L, head_dim / 2) complex64.
+
+Sources: Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021, RoFormer (rotary positions); Shazeer 2019 (multi-query
+attention) and 2020 (SwiGLU); Lan et al. 2019, ALBERT, section 3.1 (factorised embedding).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segue.errors import SegueError
+from segue.lm.sequence import PositionScheme
+
+Layer = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Size of a transformer.
+
+    Attributes:
+        width: of the residual stream.
+        depth: number of blocks.
+        heads: query heads; width / heads must be even.
+        feedforward: hidden width of the SwiGLU.
+        kv_heads: key/value heads, which query heads share; None for one each. Fewer make decoding faster.
+        dropout: on what each block adds.
+        embedding_width: r of the factorised token table.
+        positions: `time` or `index`, see segue.lm.sequence.
+        rotary_base: ratio of the slowest to the fastest rotation.
+    """
+
+    width: int = 192
+    depth: int = 4
+    heads: int = 4
+    feedforward: int = 512
+    kv_heads: int | None = None
+    dropout: float = 0.0
+    embedding_width: int = 64
+    positions: PositionScheme = "time"
+    rotary_base: float = 10000.0
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.depth, self.heads, self.feedforward, self.embedding_width)
+        if min(sizes) < 1 or self.width % self.heads or self.head_dim % 2:
+            raise SegueError(f"transformer: width {self.width} must split into {self.heads} heads of even width")
+        if self.heads % self.num_kv_heads:
+            raise SegueError(f"transformer: {self.heads} heads can't share {self.kv_heads} kv_heads evenly")
+        if not 0 <= self.dropout < 1:
+            raise SegueError(f"transformer: dropout {self.dropout} must be at least 0 and below 1")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.width // self.heads
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key/value heads, resolved."""
+        return self.heads if self.kv_heads is None else max(1, self.kv_heads)
+
+    @property
+    def rotary_scale(self) -> float:
+        """Radians a position of the fastest rotation: half a turn a codec frame, so that codebooks are told apart."""
+        return math.pi if self.positions == "time" else 1.0
+
+
+class RMSNorm(nn.Module):
+    """Scale each vector to root-mean-square 1, then by a learnt gain."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        return F.normalize(x, dim=-1) * (self.weight * math.sqrt(x.shape[-1])).to(x.dtype)
+
+
+class Block(nn.Module):
+    """Attention, then SwiGLU, each added to the residual stream."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, hidden = config.width, config.feedforward
+        self.attention_norm = RMSNorm(width)
+        self.queries_keys_values = nn.Linear(width, (config.heads + 2 * config.num_kv_heads) * config.head_dim, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.feedforward_norm = RMSNorm(width)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(
+        self, x: Tensor, rotation: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Layer]:
+        """One block.
+
+        Args:
+            x: (B, L, width).
+            rotation: (B or 1, L, head_dim / 2) complex.
+            mask: (B, L) bool, False where a token on the left is padding; None where none is.
+            rng: source of dropout; None leaves it out.
+
+        Returns:
+            the new (B, L, width), and its keys and values (B, kv_heads, L, head_dim).
+        """
+        attended, layer = self._attend(self.attention_norm(x), rotation, mask)
+        x = x + self._drop(self.attention_out(attended), rng)
+        gate, up = self.gate_up(self.feedforward_norm(x)).chunk(2, dim=-1)
+        return x + self._drop(self.down(F.silu(gate) * up), rng), layer
+
+    def _attend(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> tuple[Tensor, Layer]:
+        heads, shared = self.config.heads, self.config.num_kv_heads
+        mixed = self.queries_keys_values(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
+        rotated = rotate(mixed[:, : heads + shared], rotation[:, None])
+        queries, keys, values = rotated[:, :heads], rotated[:, heads:], mixed[:, heads + shared :]
+        layer = (keys, values)
+        if shared < heads:
+            keys, values = (part.repeat_interleave(heads // shared, dim=1) for part in layer)
+        allowed = None if mask is None else causal_mask(mask)
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, is_causal=mask is None)
+        return attended.transpose(1, 2).flatten(2), layer
+
+    def _drop(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
+        rate = self.config.dropout
+        if rng is None or rate == 0:
+            return x
+        return x * torch.empty_like(x).bernoulli_(1 - rate, generator=rng) / (1 - rate)
+
+
+class Transformer(nn.Module):
+    """Tokens and their positions to hidden states, and hidden states to the logits of a range of ids.
+
+    Args:
+        num_ids: flat token ids.
+        config: its size.
+        rng: source of the first weights; None for torch's own.
+    """
+
+    def __init__(self, num_ids: int, config: TransformerConfig, rng: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Parameter(torch.empty(num_ids, config.embedding_width))
+        self.embed_up = nn.Linear(config.embedding_width, config.width, bias=False)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_norm = RMSNorm(config.width)
+        self.embed_down = nn.Linear(config.width, config.embedding_width, bias=False)
+        self._initialise(rng)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None
+    ) -> Tensor:
+        """Hidden states (B, L, width), normalised, from tokens (B, L) and positions (B or 1, L)."""
+        return self.read(tokens, positions, mask, rng)[0]
+
+    def read(
+        self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, list[Layer]]:
+        """As `forward`, with every block's keys and values."""
+        rotation = self.rotation(positions)
+        x = self.embed_up(F.embedding(tokens, self.table))
+        layers = []
+        for block in self.blocks:
+            x, layer = block(x, rotation, mask, rng)
+            layers.append(layer)
+        return self.final_norm(x), layers
+
+    def logits(self, hidden: Tensor, first: int, count: int) -> Tensor:
+        """Logits (..., count) of the ids from `first` on, from hidden states (..., width)."""
+        return F.linear(self.embed_down(hidden), self.table[first : first + count])
+
+    def rotation(self, positions: Tensor) -> Tensor:
+        """Unit complex numbers (..., head_dim / 2) that turn a head's pairs by `positions` (...)."""
+        half = self.config.head_dim // 2
+        speeds = self.config.rotary_base ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+        angles = positions.float()[..., None] * (speeds * self.config.rotary_scale)
+        return torch.polar(torch.ones_like(angles), angles)
+
+    def _initialise(self, rng: torch.Generator | None) -> None:
+        config = self.config
+        into_residual = 1 / math.sqrt(2 * config.depth)
+        for name, parameter in self.named_parameters():
+            if name == "table":
+                nn.init.normal_(parameter, std=1 / math.sqrt(config.embedding_width), generator=rng)
+            elif name == "embed_up.weight":
+                nn.init.normal_(parameter, std=0.5, generator=rng)
+            elif name == "embed_down.weight":
+                nn.init.normal_(parameter, std=0.2 / math.sqrt(config.width), generator=rng)
+            elif parameter.ndim == 2:
+                scale = into_residual if name.endswith(("attention_out.weight", "down.weight")) else 1.0
+                nn.init.normal_(parameter, std=scale / math.sqrt(parameter.shape[1]), generator=rng)
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn consecutive pairs of x (..., head_dim) by complex `rotation` (..., head_dim / 2)."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
+
+
+def causal_mask(mask: Tensor) -> Tensor:
+    """(B, L) True for real tokens -> (B, 1, L, L): each sees the real ones up to itself, padding only itself."""
+    length = mask.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
+    return ((causal & mask[:, None, :]) | itself)[:, None]
