@@ -1,0 +1,345 @@
+"""A prompt goes on: semantic, coarse and fine tokens one after the other, then sound.
+
+Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T), T = ratio * T_s.
+
+Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D (continuation) and IV.B (temperatures).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segue.errors import SegueError
+from segue.generate.run_stage import Progress, run_stage
+from segue.generate.sampling import Sampling
+from segue.lm.model import StageModel
+from segue.units import frame_ratio, frames_to_samples, seconds_to_samples
+
+StageProgress = Callable[[str, int, int], None]
+CROSSFADE_SECONDS = 0.02
+
+
+class SemanticTokenizer(Protocol):
+    """What a continuation asks of the semantic tokenizer."""
+
+    sample_rate: int
+    frame_rate: float
+    hop_length: int
+
+    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, N) -> (B, T)."""
+
+
+class Codec(Protocol):
+    """What a continuation asks of the codec."""
+
+    sample_rate: int
+    frame_rate: float
+    hop_length: int
+
+    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, N) -> (B, Q, T)."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, Q, T) -> (B, T * hop_length)."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The three language models of a bundle.
+
+    Raises:
+        SegueError: if a stage is in another's place, or they don't speak of the same tokens.
+    """
+
+    semantic: StageModel
+    coarse: StageModel
+    fine: StageModel
+
+    def __post_init__(self) -> None:
+        models = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
+        targets = {name: model.stage.target for name, model in models.items()}
+        for name, model in models.items():
+            if model.stage.name != name:
+                raise SegueError(f"the {model.stage.name} stage stands in the {name} stage's place; exchange them")
+            for stream in model.stage.prefix:
+                if stream != targets[stream.name]:
+                    raise SegueError(f"the {name} stage expects {stream}, but the bundle has {targets[stream.name]}")
+        if targets["fine"].first_codebook != targets["coarse"].num_codebooks:
+            raise SegueError("the fine stage does not begin where the coarse stage ends; train them together")
+
+
+@dataclass(frozen=True)
+class StageSampling:
+    """How freely each stage draws. The defaults are the paper's temperatures."""
+
+    semantic: Sampling = field(default_factory=lambda: Sampling(0.6))
+    coarse: Sampling = field(default_factory=lambda: Sampling(0.8))
+    fine: Sampling = field(default_factory=lambda: Sampling(0.6))
+
+
+@dataclass(frozen=True)
+class TokenContinuation:
+    """Tokens of prompt and continuation.
+
+    Attributes:
+        semantic: (B, T_s); shorter rows are padded with 0.
+        codes: (B, Q, T); shorter rows are padded with 0.
+        prompt_frames: codec frames of the prompt.
+        num_coarse: how many of the Q codebooks are the coarse stage's.
+        frames: codec frames of each row, prompt included.
+        ended: whether each row stopped because its semantic stage said <end>.
+    """
+
+    semantic: Tensor
+    codes: Tensor
+    prompt_frames: int
+    num_coarse: int
+    frames: tuple[int, ...]
+    ended: tuple[bool, ...]
+
+    @property
+    def coarse(self) -> Tensor:
+        """(B, num_coarse, T)."""
+        return self.codes[:, : self.num_coarse]
+
+    @property
+    def fine(self) -> Tensor:
+        """(B, Q - num_coarse, T)."""
+        return self.codes[:, self.num_coarse :]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A prompt and what follows it.
+
+    Attributes:
+        wave: (B, N): the prompt as it was given, then the continuation; shorter rows are padded with silence.
+        samples: length of each row.
+        sample_rate: in Hz.
+        prompt_seconds: length of the prompt in `wave`.
+        seeds: of each row.
+        tokens: of every stage. Their first frame stands `offset_samples` into `wave`.
+        offset_samples: prompt samples before the first whole frame.
+    """
+
+    wave: Tensor
+    samples: tuple[int, ...]
+    sample_rate: int
+    prompt_seconds: float
+    seeds: tuple[int, ...]
+    tokens: TokenContinuation
+    offset_samples: int
+
+
+def continue_wave(
+    codec: Codec,
+    semantic: SemanticTokenizer,
+    stages: Stages,
+    wave: Tensor,
+    seconds: float,
+    seeds: Sequence[int] = (0,),
+    sampling: StageSampling | None = None,
+    *,
+    stop_at_end: bool = False,
+    on_progress: StageProgress | None = None,
+) -> Continuation:
+    """Continue a wave. The same seed on the same machine gives the same bytes.
+
+    The prompt is tokenised from its end: what is left over of a whole number of semantic frames is at its start. It
+    is decoded together with the continuation, so that the decoder is warm, then replaced by the original through a
+    short equal-power crossfade.
+
+    Args:
+        codec: codes of the stages that follow.
+        semantic: tokens of the stages that follow.
+        stages: the three language models.
+        wave: (1, N) at the tokenizers' sample rate.
+        seconds: to make.
+        seeds: one a continuation; each depends on its own seed alone.
+        sampling: how freely each stage draws; None for the paper's temperatures.
+        stop_at_end: obey the semantic stage when it says that the clip is over; otherwise go on for `seconds`.
+        on_progress: called with the stage's name, frames made and frames wanted.
+
+    Raises:
+        SegueError: if the prompt is no single wave of at least one semantic frame, or `seconds` is not positive.
+    """
+    rate = semantic.sample_rate
+    if wave.ndim != 2 or wave.shape[0] != 1 or wave.shape[1] < semantic.hop_length:
+        shortest = semantic.hop_length / rate
+        raise SegueError(f"prompt of shape {tuple(wave.shape)}: give one wave (1, N) of at least {shortest} seconds")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise SegueError(f"seconds {seconds}: ask for more than 0")
+    ratio = frame_ratio(codec.frame_rate, semantic.frame_rate)
+    offset = wave.shape[1] % semantic.hop_length
+    heard = wave[:, offset:]
+    wanted = seconds_to_samples(seconds, rate)
+    new_frames = math.ceil(wanted / semantic.hop_length) * ratio
+    tokens = continue_tokens(
+        stages,
+        semantic.encode(heard)[0],
+        codec.encode(heard)[0],
+        new_frames,
+        seeds,
+        sampling,
+        stop_at_end=stop_at_end,
+        on_progress=on_progress,
+    )
+    rows = []
+    for codes, frames in zip(tokens.codes, tokens.frames, strict=True):
+        decoded = codec.decode(codes[None, :, :frames])[0].to(wave)
+        assert decoded.shape[0] == frames_to_samples(frames, codec.hop_length), decoded.shape
+        rows.append(join(wave[0], decoded[: heard.shape[1] + wanted], heard.shape[1], rate))
+    samples = tuple(row.shape[0] for row in rows)
+    return Continuation(
+        wave=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
+        samples=samples,
+        sample_rate=rate,
+        prompt_seconds=wave.shape[1] / rate,
+        seeds=tuple(seeds),
+        tokens=tokens,
+        offset_samples=offset,
+    )
+
+
+def continue_tokens(
+    stages: Stages,
+    semantic: Tensor,
+    codes: Tensor,
+    new_frames: int,
+    seeds: Sequence[int] = (0,),
+    sampling: StageSampling | None = None,
+    *,
+    stop_at_end: bool = False,
+    on_progress: StageProgress | None = None,
+) -> TokenContinuation:
+    """Continue a prompt's tokens through all three stages.
+
+    Args:
+        stages: the three language models.
+        semantic: (T_s,) of the prompt.
+        codes: (Q, T) of the prompt, T = ratio * T_s.
+        new_frames: codec frames to make, a multiple of the ratio.
+        seeds: one a row.
+        sampling: how freely each stage draws; None for the paper's temperatures.
+        stop_at_end: let the semantic stage end a row early.
+        on_progress: called with the stage's name, frames made and frames wanted.
+
+    Raises:
+        SegueError: if prompt tokens don't belong together, or a seed is negative or none is given.
+    """
+    sampling = sampling or StageSampling()
+    coarse_stream, fine_stream = stages.coarse.stage.target, stages.fine.stage.target
+    ratio = stages.semantic.stage.semantic_ratio
+    books = coarse_stream.num_codebooks + fine_stream.num_codebooks
+    if codes.shape != (books, semantic.shape[0] * ratio) or new_frames % ratio:
+        raise SegueError(
+            f"prompt: {semantic.shape[0]} semantic tokens and codes {tuple(codes.shape)}; "
+            f"expected ({books}, {semantic.shape[0] * ratio}) and new frames in multiples of {ratio}"
+        )
+    if not seeds or min(seeds) < 0:
+        raise SegueError(f"seeds {list(seeds)}: give at least one, none below 0")
+    prompt_frames = codes.shape[1]
+    tokens, lengths, ended = _run_semantic(
+        stages.semantic, semantic, new_frames // ratio, sampling.semantic, seeds, stop_at_end, on_progress
+    )
+    made = codes.new_zeros(len(seeds), books, max(lengths) * ratio).to(tokens.device)
+    for length in sorted(set(lengths)):
+        rows = [row for row, own in enumerate(lengths) if own == length]
+        streams = {"semantic": tokens[rows, None, :length]}
+        for model, how, first in (
+            (stages.coarse, sampling.coarse, 0),
+            (stages.fine, sampling.fine, coarse_stream.num_codebooks),
+        ):
+            stage = model.stage
+            known = codes[first : first + stage.target.num_codebooks].expand(len(rows), -1, -1)
+            result = run_stage(
+                model,
+                streams,
+                known,
+                length * ratio,
+                how,
+                [_rng(seeds[row], stage.name) for row in rows],
+                on_progress=_named(on_progress, stage.name),
+            )
+            streams[stage.name] = result.tokens
+        made[rows, :, : length * ratio] = torch.cat([streams["coarse"], streams["fine"]], dim=1).to(made.device)
+    frames = tuple(length * ratio for length in lengths)
+    return TokenContinuation(tokens, made, prompt_frames, coarse_stream.num_codebooks, frames, ended)
+
+
+def join(prompt: Tensor, decoded: Tensor, decoded_prompt: int, sample_rate: int) -> Tensor:
+    """The original prompt (N,), then the decoded continuation.
+
+    Args:
+        prompt: (N,).
+        decoded: (M,): the last `decoded_prompt` samples of the prompt as the codec gives them back, and what follows.
+        decoded_prompt: samples.
+        sample_rate: in Hz.
+
+    Returns:
+        (N + M - decoded_prompt,), in which decoded sound fades in over the last 20 ms of the prompt.
+    """
+    fade = min(seconds_to_samples(CROSSFADE_SECONDS, sample_rate), decoded_prompt)
+    angle = (torch.arange(fade, dtype=prompt.dtype, device=prompt.device) + 0.5) / fade * (math.pi / 2)
+    seam = prompt[-fade:] * angle.cos() + decoded[decoded_prompt - fade : decoded_prompt] * angle.sin()
+    return torch.cat([prompt[:-fade], seam, decoded[decoded_prompt:]])
+
+
+def _run_semantic(
+    model: StageModel,
+    prompt: Tensor,
+    new_frames: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    stop_at_end: bool,
+    on_progress: StageProgress | None,
+) -> tuple[Tensor, list[int], tuple[bool, ...]]:
+    """Semantic tokens (B, T_s) of prompt and continuation, each row's frames, and whether it said <end>.
+
+    A stage without repeats makes units, not frames. It gets the budget, and each unit the duration, that the
+    prompt's mean unit suggests.
+    """
+    stage = model.stage
+    units = torch.unique_consecutive(prompt) if stage.deduplicate_semantic else prompt
+    frames_a_unit = prompt.shape[0] / units.shape[0]
+    known = units.shape[0]
+    wanted = math.ceil(new_frames / frames_a_unit)
+    result = run_stage(
+        model,
+        {},
+        units.expand(len(seeds), 1, -1),
+        known + wanted,
+        sampling,
+        [_rng(seed, stage.name) for seed in seeds],
+        allow_end=stop_at_end,
+        min_frames=known + 1,
+        window_frames=max(2, round(stage.crop_frames / stage.target.ratio / frames_a_unit)),
+        on_progress=_named(on_progress, stage.name),
+    )
+    rows, lengths = [], []
+    for tokens, end in zip(result.tokens[:, 0], result.ended_at, strict=True):
+        made = tokens[known:] if end is None else tokens[known:end]
+        frames = new_frames if end is None else min(new_frames, round(made.shape[0] * frames_a_unit))
+        bounds = torch.linspace(0, frames, made.shape[0] + 1, dtype=torch.float64).round().long()
+        rows.append(torch.cat([prompt.to(tokens), made.repeat_interleave(bounds.diff().to(made.device))]))
+        lengths.append(rows[-1].shape[0])
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded, lengths, tuple(end is not None for end in result.ended_at)
+
+
+def _rng(seed: int, stage_name: str) -> torch.Generator:
+    """A stage's own generator, so that the length of one stage does not change the draws of the next."""
+    words = np.random.SeedSequence([seed, *stage_name.encode()]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+
+def _named(on_progress: StageProgress | None, name: str) -> Progress | None:
+    return None if on_progress is None else lambda done, total: on_progress(name, done, total)
