@@ -1,0 +1,159 @@
+"""Wave to semantic tokens: log-mel, encoder up to one layer, nearest centroid. Needs torch alone.
+
+Shapes: wave (B, N) mono float32 at 16 kHz; tokens (B, T) int64 at 25 Hz, T = ceil(N / 640).
+Source: AudioLM, arXiv 2209.03143, section 3.2 and 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segue.artifact import Part, full, half
+from segue.config import from_dict, to_dict
+from segue.errors import SegueError
+from segue.semantic.conformer import Encoder, EncoderConfig
+from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, LogMel, frame_mask
+from segue.semantic.kmeans import nearest
+from segue.units import samples_to_frames
+
+PART_KIND = "semantic"
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """All that tokens depend on besides the weights.
+
+    Attributes:
+        encoder: sizes of the encoder.
+        layer: block whose output is clustered, counted from 0 over both modules.
+        vocab_size: clusters, K.
+        chunk_frames: long waves are coded in chunks of so many token frames, 40 ms each.
+        context_frames: and each chunk sees so many frames of its neighbours on either side.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    layer: int = 3
+    vocab_size: int = 512
+    chunk_frames: int = 500
+    context_frames: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.layer < self.encoder.depth:
+            raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.encoder.depth - 1}")
+        if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0:
+            raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1 and context_frames 0")
+
+
+class SemanticTokenizer(nn.Module):
+    """What is said or played, as one of `vocab_size` ids every 40 ms."""
+
+    sample_rate = SAMPLE_RATE
+    hop_length = HOP_LENGTH
+    frame_rate = SAMPLE_RATE / HOP_LENGTH
+    mean: Tensor
+    std: Tensor
+    centroids: Tensor
+
+    def __init__(self, config: TokenizerConfig, tensors: dict[str, Tensor]) -> None:
+        """Args: config; tensors: names as `to_part` gives them, in half precision, as they are shipped.
+
+        Raises:
+            SegueError: if names or shapes don't fit the config.
+        """
+        super().__init__()
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.features = LogMel(config.encoder.mel_bands)
+        self.encoder = Encoder(config.encoder, depth=config.layer + 1)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.zeros(config.encoder.width))
+        self.register_buffer("centroids", torch.zeros(config.vocab_size, config.encoder.width))
+        try:
+            self.load_state_dict(full(tensors))
+        except RuntimeError as error:
+            raise SegueError(f"semantic tokenizer: weights don't fit the config ({str(error).splitlines()[-1].strip()})")
+        self.requires_grad_(False).eval()
+        self.fingerprint = self.to_part({}).fingerprint
+
+    @torch.inference_mode()
+    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Semantic tokens of each row.
+
+        On a CPU rows are coded one by one: no slower there, and a row's tokens can't depend on its batch.
+
+        Args:
+            wave: (B, N) mono float32 in [-1, 1] at 16 kHz.
+            lengths: (B,) samples of each row that are real; None if all are.
+
+        Returns:
+            tokens (B, T) int64, T = ceil(N / 640); frames beyond a row's length are 0.
+
+        Raises:
+            SegueError: on a wrong shape or dtype, an empty wave, NaN, or lengths that don't fit.
+        """
+        _check(wave, lengths)
+        wave = wave.float()
+        rows, samples = wave.shape
+        lengths = torch.full((rows,), samples) if lengths is None else lengths.cpu().long()
+        tokens = torch.zeros(rows, samples_to_frames(samples, HOP_LENGTH), dtype=torch.int64, device=wave.device)
+        if wave.device.type != "cpu":
+            return self._encode_chunks(wave, lengths, tokens)
+        for row, length in enumerate(lengths.tolist()):
+            frames = samples_to_frames(length, HOP_LENGTH)
+            self._encode_chunks(wave[row : row + 1, :length], lengths[row : row + 1], tokens[row : row + 1, :frames])
+        return tokens
+
+    def _encode_chunks(self, wave: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
+        """Fill tokens (B, T) chunk by chunk: memory is bounded, however long the wave."""
+        chunk, context = self.config.chunk_frames, self.config.context_frames
+        for first in range(0, tokens.shape[1], chunk):
+            last = min(first + chunk, tokens.shape[1])
+            start, stop = max(0, first - context), last + context
+            piece = wave[:, start * HOP_LENGTH : stop * HOP_LENGTH]
+            inside = (lengths - start * HOP_LENGTH).clamp(0, piece.shape[1]).to(wave.device)
+            coded = self.tokens_of(self.features(piece, inside), inside)
+            tokens[:, first:last] = coded[:, first - start : last - start]
+        return tokens
+
+    def tokens_of(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """Tokens (B, T) of log-mel (B, 4T, bands) at once; frames beyond `lengths` (B,) samples are 0."""
+        subsampled = self.encoder.subsampling(log_mel)
+        valid = frame_mask(lengths, subsampled.shape[1])
+        hidden = self.encoder(subsampled, valid)[-1]
+        return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
+
+    def to_part(self, card: dict[str, Any]) -> Part:
+        """As an artifact; `card` says what it was trained on and does not enter the fingerprint."""
+        return Part(PART_KIND, to_dict(self.config), half(self.state_dict()), card=card)
+
+    @classmethod
+    def from_part(cls, part: Part) -> SemanticTokenizer:
+        """The tokenizer that `to_part` described.
+
+        Raises:
+            SegueError: if the part is of another kind, or its config and weights don't fit.
+        """
+        if part.kind != PART_KIND:
+            raise SegueError(f"a {part.kind} artifact, a {PART_KIND} was asked for")
+        return cls(from_dict(TokenizerConfig, part.config), part.tensors)
+
+
+def _check(wave: Tensor, lengths: Tensor | None) -> None:
+    if wave.ndim != 2 or wave.shape[0] == 0:
+        raise SegueError(f"wave of shape {tuple(wave.shape)}: must be (rows, samples); add a row with wave[None]")
+    if not wave.is_floating_point():
+        raise SegueError(f"wave of dtype {wave.dtype}: must be floating, in [-1, 1]; divide integers by their maximum")
+    if wave.shape[1] == 0:
+        raise SegueError("wave without samples: nothing to tokenise")
+    if not bool(torch.isfinite(wave).all()):
+        raise SegueError("wave holds NaN or infinity: clean it first")
+    if lengths is None:
+        return
+    if lengths.shape != wave.shape[:1] or lengths.is_floating_point():
+        raise SegueError(f"lengths of shape {tuple(lengths.shape)}: must be {wave.shape[0]} whole numbers")
+    if bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
+        raise SegueError(f"lengths {lengths.tolist()}: must be from 1 to the {wave.shape[1]} samples of the wave")
