@@ -71,7 +71,7 @@ def fit(rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: in
     for k in range(num_batches):
         moments.add(rows(k))
     if moments.count < clusters:
-        raise SegueError(f"vocab_size {clusters}: only {moments.count} frames of audio to cluster; lower it or add audio")
+        raise SegueError(f"vocab_size {clusters}: only {moments.count} frames to cluster; lower it or add audio")
     mean, std = (value.half().float() for value in moments.mean_and_std())
     std = std.clamp(min=1e-3)
 

@@ -2,8 +2,8 @@
 
 Two questions are asked of the hidden frames. Contrastive: which of the utterance's hidden frames is this, told by
 quantised targets that are learnt too (w2v-BERT's lower module). Masked prediction: which discrete id is this, where
-ids are the learnt ones (w2v-BERT's upper module) or those of a frozen random projection (BEST-RQ), which can't collapse.
-`kind` picks: "w2v-bert" is contrastive + learnt ids, "best-rq" is frozen ids alone, "hybrid" is contrastive + frozen ids.
+ids are the learnt ones (w2v-BERT's upper module) or those of a frozen random projection (BEST-RQ; can't collapse).
+`kind` picks: "w2v-bert": contrastive + learnt ids; "best-rq": frozen ids alone; "hybrid": contrastive + frozen ids.
 
 Shapes: log-mel (B, 4T, bands) normalised; hidden (B, T, width); valid, masked (B, T) bool; ids (..., codebooks).
 Source: w2v-BERT, arXiv 2108.06209, section 3; wav2vec 2.0, arXiv 2006.11477, section 3; BEST-RQ, arXiv 2202.01855,
@@ -112,7 +112,7 @@ class GumbelQuantizer(nn.Module):
 
 
 class RandomProjectionQuantizer(nn.Module):
-    """Frozen targets: project a token's four mel frames at random, take the nearest of random directions.
+    """Frozen targets: project a token's four mel frames at random, whiten, take the nearest of random directions.
 
     Source: BEST-RQ, arXiv 2202.01855, section 3.1.
     """
@@ -132,6 +132,16 @@ class RandomProjectionQuantizer(nn.Module):
         """Args: log_mel (n, 4 * bands), normalised. Returns: ids (n, codebooks)."""
         projected = torch.einsum("ns,csw->cnw", log_mel, self.projection)
         return torch.bmm(projected, self.directions.transpose(1, 2)).argmax(-1).T
+
+    def whiten(self, covariance: Tensor) -> None:
+        """Make projected features of unit covariance, given that (4 * bands, 4 * bands) of the stacked frames.
+
+        Mel bands rise and fall together: projected as they are, loudness alone picks the id (64 of 512 in use).
+        """
+        for projection in self.projection:
+            wide = projection.double()
+            values, vectors = torch.linalg.eigh(wide.T @ covariance.double().to(wide.device) @ wide)
+            projection.copy_(wide @ (vectors * values.clamp(min=1e-6 * float(values[-1])).rsqrt()) @ vectors.T)
 
 
 class Contrastive(nn.Module):
@@ -210,8 +220,12 @@ class Objective(nn.Module):
         self.mask_vector = nn.Parameter(torch.randn(encoder.width) * 0.1)
         learnt = config.kind == "w2v-bert"
         self.contrastive = None if config.kind == "best-rq" else Contrastive(encoder.width, config)
-        self.frozen = None if learnt else RandomProjectionQuantizer(
-            encoder.mel_bands, config.projection_width, config.codebooks, config.codebook_size
+        self.frozen = (
+            None
+            if learnt
+            else RandomProjectionQuantizer(
+                encoder.mel_bands, config.projection_width, config.codebooks, config.codebook_size
+            )
         )
         codebooks, entries = (config.groups, config.entries) if learnt else (config.codebooks, config.codebook_size)
         self.prediction = MaskedPrediction(encoder.width, codebooks, entries)

@@ -75,7 +75,8 @@ class SemanticTokenizer(nn.Module):
         try:
             self.load_state_dict(full(tensors))
         except RuntimeError as error:
-            raise SegueError(f"semantic tokenizer: weights don't fit the config ({str(error).splitlines()[-1].strip()})")
+            detail = str(error).splitlines()[-1].strip()
+            raise SegueError(f"semantic tokenizer: weights don't fit the config ({detail})") from error
         self.requires_grad_(False).eval()
         self.fingerprint = self.to_part({}).fingerprint
 

@@ -19,17 +19,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from segue.artifact import Part, full, half
 from segue.config import to_dict
-from segue.semantic.conformer import Encoder, EncoderConfig
-from segue.semantic.features import LogMel, Moments, frame_mask
+from segue.semantic.conformer import Encoder
+from segue.semantic.features import STACK, LogMel, Moments, frame_mask
 from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig
+from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
 _STATISTICS_BATCHES = 16
+_KEPT_BYTES = 256 * 2**20  # activations held over the passes of k-means; the rest is encoded again
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class _Learner(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         log_mel = self.features(wave, lengths)
-        return self.objective(self.encoder, log_mel, frame_mask(lengths, log_mel.shape[1] // 4), rng)
+        return self.objective(self.encoder, log_mel, frame_mask(lengths, log_mel.shape[1] // STACK), rng)
 
 
 class SemanticTraining:
@@ -72,32 +75,39 @@ class SemanticTraining:
         seed: int = 0,
         weight_decay: float = 0.01,
         gradient_clip: float = 1.0,
-        ema_decay: float | None = 0.999,
+        ema_decay: float = 0.999,
         device: str = "cpu",
     ) -> None:
-        """Args: seed: of the first weights and the frozen targets; ema_decay: None keeps no average."""
+        """Args: seed: of the first weights and the frozen targets; ema_decay: 0 keeps no average."""
         self.config = config
-        self.gradient_clip, self.ema_decay, self.device = gradient_clip, ema_decay, torch.device(device)
+        self.gradient_clip, self.device = gradient_clip, torch.device(device)
         with _seeded(torch.Generator().manual_seed(seed)):
             self.learner = _Learner(config).to(self.device)
-        self.average = copy.deepcopy(self.learner).requires_grad_(False).eval() if ema_decay else None
-        self.steps = 0
+        self.average = MovingAverage(self.learner, ema_decay)
+        self.optimiser = adamw([self.learner], weight_decay, betas=(0.9, 0.98))
         self.clusters: Clusters | None = None
-        decayed = [p for p in self.learner.parameters() if p.ndim > 1]
-        plain = [p for p in self.learner.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-8)
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:
-        """Estimate the mean and deviation of each mel band, once, from the first batches."""
-        moments = Moments()
+        """Estimate what is fixed from then on: statistics of the mel bands, and of the frozen targets' input."""
+        moments, features, frozen = Moments(), self.learner.features, self.learner.objective.frozen
         for k in range(_STATISTICS_BATCHES):
-            wave, lengths = self._placed(batches(k))
-            log_mel = self.learner.features.raw(wave, lengths)
-            valid = frame_mask(lengths, log_mel.shape[1] // 4).repeat_interleave(4, 1)
-            moments.add(log_mel[valid].cpu())
-        for learner in filter(None, (self.learner, self.average)):
-            learner.features.set_statistics(*moments.mean_and_std())
+            moments.add(self._stacked(batches(k), features.raw).reshape(-1, features.mean.shape[0]))
+        features.set_statistics(*moments.mean_and_std())
+        if frozen is not None:
+            products: Tensor | float = 0.0
+            for k in range(_STATISTICS_BATCHES):
+                rows = self._stacked(batches(k), features).double()
+                products = products + rows.T @ rows
+            assert isinstance(products, Tensor)
+            frozen.whiten(products * STACK / moments.count)
+        self.average = MovingAverage(self.learner, self.average.decay)
+
+    def _stacked(self, batch: Batch, features: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The real token frames of a batch as rows of four mel frames: (n, 4 * bands)."""
+        wave, lengths = self._placed(batch)
+        log_mel = features(wave, lengths)
+        stacked = log_mel.reshape(log_mel.shape[0], -1, STACK * log_mel.shape[2])
+        return stacked[frame_mask(lengths, stacked.shape[1])].cpu()
 
     def step(self, batch: Batch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
         """One optimiser step; all randomness is drawn from `rng` (on the CPU)."""
@@ -106,38 +116,33 @@ class SemanticTraining:
         self.learner.train()
         with _seeded(rng):
             loss, metrics = self.learner(wave, lengths, rng)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.gradient_clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.steps += 1
-        self._update_average()
+        set_rate(self.optimiser, learning_rate)
+        self.optimiser.step()
+        self.average.update()
         return _floats(loss, metrics) | {"gradient_norm": float(norm)}
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> dict[str, float]:
         """The same questions, asked of the averaged weights."""
         wave, lengths = self._placed(batch)
-        return _floats(*self._shipped().eval()(wave, lengths, rng))
+        return _floats(*functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng)))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a step changes."""
         return {
-            "steps": self.steps,
             "learner": dict(self.learner.state_dict()),
-            "average": dict(self.average.state_dict()) if self.average is not None else {},
-            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
-        self.steps = int(state["steps"])
         self.learner.load_state_dict(state["learner"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
     def finish(
         self, batches: Callable[[int], Batch], num_batches: int, seed: int, layer: int | None = None
@@ -160,15 +165,22 @@ class SemanticTraining:
             values = {**vars(self.config.tokenizer), "layer": layer}
             self.config = SemanticConfig(**{**vars(self.config), "tokenizer": TokenizerConfig(**values)})
         tokenizer = self.config.tokenizer
-        rounded = copy.deepcopy(self._shipped()).eval()
-        rounded.load_state_dict(full(half(rounded.state_dict())))
+        rounded = copy.deepcopy(self.learner).eval()
+        rounded.load_state_dict(full(half(self.average.average)))
+
+        kept: dict[int, Tensor] = {}
 
         @torch.no_grad()
         def rows(k: int) -> Tensor:
+            if k in kept:
+                return kept[k]
             wave, lengths = self._placed(batches(k))
             subsampled = rounded.encoder.subsampling(rounded.features(wave, lengths))
             valid = frame_mask(lengths, subsampled.shape[1])
-            return rounded.encoder(subsampled, valid, tokenizer.layer + 1)[-1][valid].cpu()
+            found = rounded.encoder(subsampled, valid, tokenizer.layer + 1)[-1][valid].cpu()
+            if sum(batch.nbytes for batch in kept.values()) + found.nbytes <= _KEPT_BYTES:
+                kept[k] = found
+            return found
 
         self.clusters = fit(rows, num_batches, tokenizer.vocab_size, seed)
         return {
@@ -180,20 +192,19 @@ class SemanticTraining:
     def export(self, card: dict[str, Any]) -> Part:
         """The tokenizer as an artifact: blocks up to the chosen layer, statistics and centroids."""
         assert self.clusters is not None, "finish() comes before export()"
-        shipped, config = self._shipped(), self.config.tokenizer
-        tensors = {f"features.{name}": value for name, value in shipped.features.state_dict().items()}
-        for name, value in shipped.encoder.state_dict().items():
-            if not name.startswith("blocks.") or int(name.split(".")[1]) <= config.layer:
-                tensors[f"encoder.{name}"] = value
+        config = self.config.tokenizer
+        tensors = {
+            name: value
+            for name, value in self.average.average.items()
+            if name.startswith(("features.", "encoder.subsampling."))
+            or (name.startswith("encoder.blocks.") and int(name.split(".")[2]) <= config.layer)
+        }
         tensors |= {"mean": self.clusters.mean, "std": self.clusters.std, "centroids": self.clusters.centroids}
         return Part(PART_KIND, to_dict(config), half(tensors), card=card)
 
     def tokenizer(self) -> SemanticTokenizer:
         """The finished tokenizer, exactly as it comes back from disk."""
         return SemanticTokenizer.from_part(self.export({}))
-
-    def _shipped(self) -> _Learner:
-        return self.learner if self.average is None else self.average
 
     def _placed(self, batch: Batch) -> Batch:
         wave, lengths = batch
@@ -207,18 +218,6 @@ class SemanticTraining:
             noise = torch.randn(wave.shape, generator=rng).to(wave.device)
             wave = wave + noise * 10 ** (self.config.noise_db / 20)
         return wave
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        if self.average is None or self.ema_decay is None:
-            return
-        decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
-        own = dict(self.learner.named_parameters())
-        torch._foreach_lerp_(
-            list(self.average.parameters()), [own[name] for name, _ in self.average.named_parameters()], 1 - decay
-        )
-        for mine, theirs in zip(self.average.buffers(), self.learner.buffers(), strict=True):
-            mine.copy_(theirs)
 
 
 @contextmanager
