@@ -9,6 +9,7 @@ STFT resolutions as in EnCodec (arXiv 2210.13438, 3.4).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,7 @@ class StftDiscriminator(nn.Module):
         self.register_buffer("window", torch.hann_window(window, periodic=True), persistent=False)
         widths = [2, channels, channels, 2 * channels, 2 * channels]
         self.layers = nn.ModuleList(
-            weight_norm(nn.Conv2d(a, b, (3, 5), stride=(1, 2), padding=(1, 2)))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            weight_norm(nn.Conv2d(a, b, (3, 5), stride=(1, 2), padding=(1, 2))) for a, b in pairwise(widths)
         )
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 

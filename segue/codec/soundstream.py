@@ -10,14 +10,13 @@ Source: SoundStream (arXiv 2107.03312); its place in AudioLM: arXiv 2209.03143, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segue import units
 from segue.artifact import Part, full, half
 from segue.codec.quantizer import ResidualQuantizer
 from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder
@@ -47,8 +46,8 @@ class CodecConfig:
     num_codebooks: int = 12
     codebook_size: int = 1024
     code_width: int = 8
-    spectral: SpectralConfig = SpectralConfig()
-    seanet: SeanetConfig = SeanetConfig()
+    spectral: SpectralConfig = field(default_factory=SpectralConfig)
+    seanet: SeanetConfig = field(default_factory=SeanetConfig)
 
 
 class SoundStream(nn.Module):
@@ -135,7 +134,8 @@ class SoundStream(nn.Module):
         if not 1 <= codes.shape[1] <= self.num_codebooks or codes.shape[2] < 1:
             raise SegueError(f"codes {tuple(codes.shape)}: 1 to {self.num_codebooks} layers and a frame are needed")
         if int(codes.min()) < 0 or int(codes.max()) >= self.codebook_size:
-            raise SegueError(f"codes {int(codes.min())} to {int(codes.max())}: only 0 to {self.codebook_size - 1} exist")
+            found = f"{int(codes.min())} to {int(codes.max())}"
+            raise SegueError(f"codes {found}: only 0 to {self.codebook_size - 1} exist")
         return self.decoder(self.quantizer.decode(codes.long()))
 
     def to_part(self, card: dict[str, Any]) -> Part:

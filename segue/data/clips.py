@@ -6,7 +6,7 @@ no loader state to save.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ class Clips:
         batch_size: crops a batch.
         seed: of the draw.
         weights: share of the crops that each folder gets; None follows the hours in it.
+        files: which of the files to take.
 
     Raises:
         SegueError: if a folder is missing or holds no sound that can be read.
@@ -40,6 +41,7 @@ class Clips:
         batch_size: int,
         seed: int,
         weights: Sequence[float] | None = None,
+        files: Callable[[Path], bool] = lambda path: True,
     ) -> None:
         if weights is not None and len(weights) != len(folders):
             raise SegueError(f"{len(weights)} weights for {len(folders)} folders; give one a folder")
@@ -49,7 +51,7 @@ class Clips:
         seconds: list[float] = []
         shares: list[np.ndarray] = []
         for index, folder in enumerate(folders):
-            paths, lengths = self._scan(Path(folder))
+            paths, lengths = self._scan(folder, files)
             share = np.asarray(lengths)
             shares.append(share if weights is None else share / share.sum() * weights[index])
             self.paths += paths
@@ -57,9 +59,9 @@ class Clips:
         self.seconds = np.asarray(seconds)
         self.probabilities = np.concatenate(shares) / np.concatenate(shares).sum()
 
-    def _scan(self, folder: Path) -> tuple[list[Path], list[float]]:
+    def _scan(self, folder: Path, files: Callable[[Path], bool]) -> tuple[list[Path], list[float]]:
         paths, lengths = [], []
-        for path in audio.find(folder):
+        for path in filter(files, audio.find(folder)):
             try:
                 seconds = audio.duration_seconds(path)
             except SegueError as error:

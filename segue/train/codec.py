@@ -9,7 +9,7 @@ Source: SoundStream (arXiv 2107.03312, III.E); dropout for half of each batch: D
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ class CodecObjective:
     feature_matching: float = 0.2
     warm_steps: int = 300
     adversarial_start_step: int = 0
-    discriminators: DiscriminatorConfig = DiscriminatorConfig()
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
 
 class CodecTraining:

@@ -1,0 +1,237 @@
+"""A bundle: a codec, a semantic tokenizer and three stages that belong together, in a folder with `bundle.json`.
+
+wave (N,) -> prompt -> the three stages -> wave (B, N'). `bundle.json` names each part's folder, so that bundles
+may share a codec; it also states each fingerprint, and a part that was trained on other tokens is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segue import audio, units
+from segue.artifact import Part, load_part, read_json, written_file
+from segue.codec.soundstream import SoundStream
+from segue.errors import SegueError
+from segue.generate.continuation import Continuation, Stages, StageSampling, continue_wave
+from segue.generate.sampling import Sampling
+from segue.lm.model import StageModel
+from segue.semantic.tokenizer import SemanticTokenizer
+
+FORMAT_VERSION = 1
+BUNDLED = Path(__file__).parent / "bundled"
+ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
+TEMPERATURES = (0.6, 0.8, 0.6)
+_KINDS = {"codec": "codec", "semantic": "semantic"}
+_FILE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything needed to continue a recording.
+
+    Attributes:
+        name: of the bundle.
+        folder: where it was read from.
+        codec: wave <-> codes.
+        semantic: wave -> semantic tokens.
+        stages: the three language models.
+        cards: role -> what the part was trained on.
+        fingerprints: role -> fingerprint.
+    """
+
+    name: str
+    folder: Path
+    codec: SoundStream
+    semantic: SemanticTokenizer
+    stages: Stages
+    cards: dict[str, dict[str, Any]]
+    fingerprints: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all parts together, as 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.fingerprints, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waves it makes, in Hz."""
+        return self.codec.sample_rate
+
+    def continue_audio(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        seconds: float = 7.0,
+        *,
+        seed: int = 0,
+        num: int = 1,
+        temperature: Sequence[float] = TEMPERATURES,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop_at_end: bool = False,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Continuation:
+        """Go on with a recording.
+
+        Args:
+            wave: the prompt, (N,) or (N, channels); all of it is used.
+            sample_rate: of `wave`, in Hz.
+            seconds: to make.
+            seed: of the first continuation; continuation i has seed + i and does not depend on `num`.
+            num: continuations to make.
+            temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token.
+            top_k: draw among the k likeliest tokens only, in every stage.
+            top_p: draw among the likeliest tokens that together have this probability, in every stage.
+            stop_at_end: stop early where the semantic stage says that the clip is over.
+            on_progress: told stage, frames made and frames wanted.
+
+        Returns:
+            waves (B, N'), prompt first, and the tokens of every stage.
+
+        Raises:
+            SegueError: if the prompt is empty, too short, silent or not finite, or an option is out of range.
+        """
+        samples = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
+        if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
+            raise SegueError(f"prompt {samples.shape} {samples.dtype}: floating (N,) or (N, channels) is wanted")
+        audio.check(samples, sample_rate, "prompt")
+        if len(temperature) != 3:
+            raise SegueError(f"temperature {tuple(temperature)}: give three, for semantic, coarse and fine stage")
+        if num < 1:
+            raise SegueError(f"num {num}: at least 1 continuation")
+        mono = torch.from_numpy(audio.to_mono(samples, sample_rate, self.sample_rate))
+        drawn = [Sampling(float(value), top_k, top_p) for value in temperature]
+        with torch.inference_mode():
+            return continue_wave(
+                self.codec,
+                self.semantic,
+                self.stages,
+                mono[None],
+                seconds,
+                seeds=range(seed, seed + num),
+                sampling=StageSampling(*drawn),
+                stop_at_end=stop_at_end,
+                on_progress=on_progress,
+            )
+
+    def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """A wave (N,) at `sample_rate` through the codec and back: (N,)."""
+        codes = self.codec.encode(wave[None], num_codebooks=num_codebooks)
+        return self.codec.decode(codes)[0, : wave.shape[-1]]
+
+
+def load(name: str | Path) -> Bundle:
+    """Load a bundled bundle by name (`speech`, `piano`) or any bundle by its folder.
+
+    Raises:
+        SegueError: if there is none, a part is missing or damaged, or parts don't belong together.
+    """
+    folder = locate(name)
+    parts = load_parts(folder)
+    codec, semantic = SoundStream.from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
+    stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
+    units.frame_ratio(codec.frame_rate, semantic.frame_rate)
+    return Bundle(
+        name=read_json(folder / _FILE, "bundle")["name"],
+        folder=folder,
+        codec=codec,
+        semantic=semantic,
+        stages=stages,
+        cards={role: part.card for role, part in parts.items()},
+        fingerprints={role: part.fingerprint for role, part in parts.items()},
+    )
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a bundle, bundled or not.
+
+    Raises:
+        SegueError: if there is none.
+    """
+    if str(name) in bundled_names():
+        return BUNDLED / str(name)
+    folder = Path(name)
+    if (folder / _FILE).is_file():
+        return folder
+    raise SegueError(f"bundle {name}: neither a folder with {_FILE} nor one of {', '.join(bundled_names())}")
+
+
+def bundled_names() -> list[str]:
+    """Bundles that come with Segue."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{_FILE}"))
+
+
+def load_parts(folder: Path) -> dict[str, Part]:
+    """Every part of a bundle, checked against `bundle.json` and against each other.
+
+    Raises:
+        SegueError: if one is missing, damaged or made for other tokens.
+    """
+    description = read_json(folder / _FILE, "bundle")
+    if description.get("format_version") != FORMAT_VERSION:
+        raise SegueError(f"{folder}: bundle format {description.get('format_version')}, {FORMAT_VERSION} is read here")
+    parts = {}
+    for role in ROLES:
+        entry = description.get("parts", {}).get(role)
+        if not isinstance(entry, dict) or not {"folder", "fingerprint"} <= entry.keys():
+            raise SegueError(f"{folder / _FILE}: the part {role} is missing or has no folder and fingerprint")
+        part = load_part(folder / entry["folder"], _KINDS.get(role, "stage"))
+        if part.fingerprint != entry["fingerprint"]:
+            raise SegueError(
+                f"{folder}: {role} has fingerprint {part.fingerprint}, the bundle was made with "
+                f"{entry['fingerprint']}; put that part back or make the bundle again"
+            )
+        parts[role] = part
+    check_parts(parts)
+    return parts
+
+
+def check_parts(parts: dict[str, Part]) -> None:
+    """Refuse stages that were trained on other tokenizers than those beside them.
+
+    Raises:
+        SegueError: naming the stage and both fingerprints.
+    """
+    for role in ROLES[2:]:
+        for tokenizer, wanted in parts[role].requires.items():
+            found = parts[tokenizer].fingerprint
+            if found != wanted:
+                raise SegueError(
+                    f"{role} was trained on {tokenizer} tokens of {wanted}, but the {tokenizer} here is {found}; "
+                    "parts of different bundles don't mix"
+                )
+
+
+def save_bundle(folder: Path, name: str, part_folders: dict[str, Path]) -> None:
+    """Write `bundle.json` over parts that are on disk already.
+
+    Args:
+        folder: of the bundle.
+        name: of the bundle.
+        part_folders: role -> folder of the part, inside `folder` or beside it.
+
+    Raises:
+        SegueError: if parts are missing, damaged or don't belong together.
+    """
+    parts = {role: load_part(part_folders[role], _KINDS.get(role, "stage")) for role in ROLES}
+    check_parts(parts)
+    entries = {
+        role: {
+            "folder": Path(os.path.relpath(part_folders[role], folder)).as_posix(),
+            "fingerprint": parts[role].fingerprint,
+        }
+        for role in ROLES
+    }
+    description = {"format_version": FORMAT_VERSION, "name": name, "parts": entries}
+    with written_file(folder / _FILE) as beside:
+        beside.write_text(json.dumps(description, indent=2) + "\n")

@@ -1,0 +1,102 @@
+"""A folder of sound files to a working bundle: codec, semantic tokenizer, token store, three stages, in this order.
+
+The bundle's folder holds the parts; `work/` inside it holds the runs and the token store, from which the same
+command goes on after a stop at any moment. Once the bundle stands, `work/` may be deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from segue import parts
+from segue.artifact import load_part, save_part
+from segue.bundle import save_bundle
+from segue.codec.soundstream import SoundStream
+from segue.data import corpus
+from segue.errors import SegueError
+from segue.lm.stage import StreamName
+from segue.parts import SoundData
+from segue.recipes import Recipe
+from segue.semantic.tokenizer import SemanticTokenizer
+from segue.train.loop import Event
+
+STAGES: tuple[StreamName, ...] = ("semantic", "coarse", "fine")
+
+
+def fit(
+    data: SoundData,
+    recipe: Recipe,
+    out: Path,
+    watch: Callable[[str, Event], None] = lambda part, event: None,
+    on_tokenise: Callable[[int, int], None] = lambda done, total: None,
+    codec: Path | None = None,
+) -> Path:
+    """Make a bundle; a run that was stopped goes on from its last checkpoint.
+
+    Args:
+        data: sound to learn from.
+        recipe: sizes and times of all parts.
+        out: folder of the bundle.
+        watch: told the part and each event of its training.
+        on_tokenise: told files done and files in all.
+        codec: a codec that is trained already; None trains one.
+
+    Raises:
+        SegueError: if the data can't be used, `out` was begun with another recipe, or training diverges.
+    """
+    work = out / "work"
+    folders: dict[str, Path] = {"codec": out / "codec", "semantic": out / "semantic"}
+    codec_artifact = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e))
+    _copy(codec_artifact, folders["codec"], "codec")
+    semantic_artifact = parts.train_semantic(recipe.semantic, data, work / "semantic", lambda e: watch("semantic", e))
+    _copy(semantic_artifact, folders["semantic"], "semantic")
+
+    semantic = SemanticTokenizer.from_part(load_part(folders["semantic"], "semantic"))
+    codec_model = SoundStream.from_part(load_part(folders["codec"], "codec"))
+    ours, theirs = (parts.everything, None) if data.valid else parts.splits(data.folders)
+    corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours)
+    valid_store = None
+    if data.valid or theirs:
+        valid_store = work / "tokens-valid"
+        held = theirs or parts.everything
+        corpus.tokenise(data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held)
+
+    for name in STAGES:
+        role = f"{name}_stage"
+
+        def told(event: Event, role: str = role) -> None:
+            watch(role, event)
+
+        stage_recipe = recipe.stage(name)
+        tokens, run = work / "tokens", work / role
+        made = parts.train_stage(name, stage_recipe, recipe.num_coarse, tokens, valid_store, run, data.licence, told)
+        folders[role] = out / role
+        _copy(made, folders[role], "stage")
+    save_bundle(out, out.resolve().name, folders)
+    return out
+
+
+def with_steps(recipe: Recipe, factor: float) -> Recipe:
+    """The recipe with every training `factor` times as long.
+
+    Raises:
+        SegueError: if the factor is not above zero.
+    """
+    if factor <= 0:
+        raise SegueError(f"factor {factor}: use a number above 0")
+    changed = {}
+    for role in ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage"):
+        part = getattr(recipe, role)
+        steps = max(1, round(part.train.steps * factor))
+        changed[role] = dataclasses.replace(part, train=dataclasses.replace(part.train, steps=steps))
+    return dataclasses.replace(recipe, **changed)
+
+
+def _copy(source: Path, target: Path, kind: str) -> None:
+    """Put a part into the bundle's own folder, unless it is there."""
+    part = load_part(parts.artifact_folder(source), kind)
+    if (target / "part.json").is_file() and load_part(target, kind).fingerprint == part.fingerprint:
+        return
+    save_part(part, target)

@@ -1,0 +1,195 @@
+"""From a recipe and data to a trained part on disk, one function a part. Each goes on where it was stopped.
+
+A run lives in a folder: `config.json` and `log.jsonl`, checkpoints `step-*/`, and at the end the part itself in
+`artifact/`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segue import audio
+from segue.artifact import Part, load_part, save_part
+from segue.config import to_dict
+from segue.data.clips import Clips
+from segue.data.store import TokenStore
+from segue.data.token_batches import TokenBatches
+from segue.errors import SegueError
+from segue.lm.model import StageModel
+from segue.lm.stage import Stage, StreamName, coarse_stage, fine_stage, semantic_stage
+from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
+from segue.semantic.features import SAMPLE_RATE
+from segue.train import loop
+from segue.train.codec import CodecTraining
+from segue.train.lm import StageTraining
+from segue.train.loop import Event, TrainConfig
+from segue.train.semantic import SemanticTraining
+
+ARTIFACT = "artifact"
+HELD_OUT_ONE_IN = 20
+Watch = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class SoundData:
+    """Where sound to train on comes from.
+
+    Attributes:
+        folders: searched for sound files.
+        valid: folders held out; None holds out one file in twenty where there are twenty.
+        weights: share of the crops from each folder; None follows the hours.
+        licence: of the data, for the model card.
+    """
+
+    folders: tuple[Path, ...]
+    valid: tuple[Path, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    licence: str = ""
+
+
+def train_codec(recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None) -> Path:
+    """Train a codec; returns the folder of the artifact.
+
+    Raises:
+        SegueError: if data or folder can't be used, or training diverges.
+    """
+    train, valid = _clips(data, recipe.train, recipe.model.sample_rate)
+    config = recipe.train
+    training = CodecTraining(
+        recipe.model, recipe.objective, config.weight_decay, config.gradient_clip, config.ema_decay, config.seed
+    )
+    seconds = loop.run(training, train.batch, valid and valid.batch, config, out, _describe(recipe, data), watch)
+    return _keep(training.export(_card(data, train, config, seconds)), out)
+
+
+def train_semantic(recipe: SemanticRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None) -> Path:
+    """Train a semantic encoder and cluster it; returns the folder of the artifact.
+
+    Raises:
+        SegueError: if data or folder can't be used, or training diverges.
+    """
+    train, valid = _clips(data, recipe.train, SAMPLE_RATE)
+    config = recipe.train
+    training = SemanticTraining(recipe.model, config.seed, config.weight_decay, config.gradient_clip, config.ema_decay)
+    seconds = loop.run(training, train.batch, valid and valid.batch, config, out, _describe(recipe, data), watch)
+    clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
+    return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out)
+
+
+def train_stage(
+    name: StreamName,
+    recipe: StageRecipe,
+    num_coarse: int,
+    store: Path,
+    valid_store: Path | None,
+    out: Path,
+    licence: str = "",
+    watch: Watch = lambda event: None,
+) -> Path:
+    """Train one stage on a token store; returns the folder of the artifact.
+
+    Raises:
+        SegueError: if store or folder can't be used, or training diverges.
+    """
+    config = recipe.train
+    tokens = TokenStore.open(store)
+    held_out = TokenStore.open(valid_store) if valid_store else None
+    if held_out and held_out.header != tokens.header:
+        raise SegueError(f"{valid_store}: made by other tokenizers than {store}; tokenise both with the same")
+    stage = make_stage(name, recipe, num_coarse, tokens)
+    model = StageModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
+    requires = {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
+    training = StageTraining(model, requires, config.weight_decay, config.gradient_clip, config.ema_decay)
+    batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)
+    valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
+    describe = {"part": f"{name} stage", "recipe": to_dict(recipe), "requires": requires, "num_coarse": num_coarse}
+    seconds = loop.run(training, batches.batch, valid and valid.batch, config, out, describe, watch)
+    card = {
+        "clips": len(tokens),
+        "hours": round(tokens.seconds / 3600, 3),
+        "licence": licence,
+        "steps": config.steps,
+        "training_seconds": round(seconds),
+    }
+    return _keep(training.export(card), out)
+
+
+def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:
+    """The stage a recipe means, for the tokens of a store."""
+    header, crop = store.header, recipe.train.crop_seconds
+    rates = {"semantic_frame_rate": header.semantic_frame_rate, "codec_frame_rate": header.codec_frame_rate}
+    common: dict[str, Any] = {**rates, "crop_seconds": crop, "deduplicate": recipe.deduplicate_semantic}
+    if name == "semantic":
+        return semantic_stage(header.vocab_size, **common)
+    if name == "coarse":
+        return coarse_stage(header.vocab_size, num_coarse, header.codebook_size, **common)
+    books, size = header.num_codebooks, header.codebook_size
+    return fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
+
+
+def artifact_folder(path: Path) -> Path:
+    """The artifact's folder, given it or the run that made it."""
+    return path / ARTIFACT if (path / ARTIFACT).is_dir() else path
+
+
+def load_artifact(path: Path, kind: str) -> Part:
+    """The part of an artifact or of the run that made it.
+
+    Raises:
+        SegueError: if there is none, or it is of another kind.
+    """
+    return load_part(artifact_folder(path), kind)
+
+
+def held_out(path: Path) -> bool:
+    """Whether a file is among those kept from training: one in twenty, by its name alone."""
+    return zlib.crc32(path.name.encode()) % HELD_OUT_ONE_IN == 0
+
+
+def everything(path: Path) -> bool:
+    """Takes every file."""
+    return True
+
+
+def splits(folders: Sequence[Path]) -> tuple[Callable[[Path], bool], Callable[[Path], bool] | None]:
+    """Which files to train on and which to hold out; nothing is held out of fewer than twenty files."""
+    names = [path for folder in folders for path in audio.find(folder)]
+    if len(names) < HELD_OUT_ONE_IN or not any(map(held_out, names)):
+        return everything, None
+    return (lambda path: not held_out(path)), held_out
+
+
+def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clips, Clips | None]:
+    def clips(folders: Sequence[Path], seed: int, files: Callable[[Path], bool]) -> Clips:
+        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, data.weights, files)
+
+    if data.valid:
+        return clips(data.folders, config.seed, everything), clips(data.valid, config.seed + 1, everything)
+    ours, theirs = splits(data.folders)
+    train = clips(data.folders, config.seed, ours)
+    return train, clips(data.folders, config.seed + 1, theirs) if theirs else None
+
+
+def _describe(recipe: CodecRecipe | SemanticRecipe, data: SoundData) -> dict[str, Any]:
+    return {"recipe": to_dict(recipe), "data": [folder.name for folder in data.folders]}
+
+
+def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) -> dict[str, Any]:
+    return {
+        "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
+        "hours": round(clips.hours, 3),
+        "skipped_files": len(clips.skipped),
+        "licence": data.licence,
+        "steps": config.steps,
+        "hours_seen": round(config.steps * config.batch_size * config.crop_seconds / 3600, 2),
+        "training_seconds": round(seconds),
+    }
+
+
+def _keep(part: Part, out: Path) -> Path:
+    save_part(part, out / ARTIFACT)
+    return out / ARTIFACT

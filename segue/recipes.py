@@ -1,0 +1,227 @@
+"""Recipes: whole frozen configs, from a laptop's to the paper's. Change one value with `--set a.b=c`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from segue.codec.seanet import SeanetConfig
+from segue.codec.soundstream import CodecConfig
+from segue.errors import SegueError
+from segue.lm.stage import StreamName
+from segue.lm.transformer import TransformerConfig
+from segue.semantic.conformer import EncoderConfig
+from segue.semantic.tokenizer import TokenizerConfig
+from segue.train.codec import CodecObjective
+from segue.train.loop import TrainConfig
+from segue.train.semantic import SemanticConfig
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """A codec and its training."""
+
+    model: CodecConfig
+    objective: CodecObjective
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class SemanticRecipe:
+    """A semantic tokenizer and its training.
+
+    Attributes:
+        model: encoder, objective, layer and number of clusters.
+        cluster_batches: batches of sound that k-means sees.
+        train: how long and how fast.
+    """
+
+    model: SemanticConfig
+    cluster_batches: int
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage's language model and its training; `train.crop_seconds` is the stage's crop.
+
+    Attributes:
+        model: size of the transformer.
+        train: how long and how fast.
+        deduplicate_semantic: remove repeated semantic tokens, as the paper does in its first two stages.
+        prefix: what the fine stage is conditioned on; the other stages have no choice.
+    """
+
+    model: TransformerConfig
+    train: TrainConfig
+    deduplicate_semantic: bool = False
+    prefix: tuple[StreamName, ...] = ("semantic", "coarse")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything from raw audio to a bundle.
+
+    Attributes:
+        name: of the recipe.
+        num_coarse: codebooks of the coarse stage; the fine stage has the rest.
+        codec: SoundStream.
+        semantic: w2v-BERT and k-means.
+        semantic_stage: what comes next.
+        coarse_stage: how it sounds.
+        fine_stage: in detail.
+    """
+
+    name: str
+    num_coarse: int
+    codec: CodecRecipe
+    semantic: SemanticRecipe
+    semantic_stage: StageRecipe
+    coarse_stage: StageRecipe
+    fine_stage: StageRecipe
+
+    def stage(self, name: StreamName) -> StageRecipe:
+        """The recipe of the stage that predicts `name`."""
+        return {"semantic": self.semantic_stage, "coarse": self.coarse_stage, "fine": self.fine_stage}[name]
+
+
+def tiny() -> Recipe:
+    """What two CPU cores train in an afternoon: the recipe of the bundled models."""
+    return Recipe(
+        name="tiny",
+        num_coarse=4,
+        codec=CodecRecipe(
+            CodecConfig(),
+            CodecObjective(adversarial_start_step=4700),
+            TrainConfig(
+                steps=5250,
+                batch_size=8,
+                crop_seconds=1.28,
+                learning_rate=8e-4,
+                warmup_steps=200,
+                cooldown_fraction=0.3,
+                ema_decay=0.998,
+                validate_batches=8,
+                checkpoint_every=250,
+            ),
+        ),
+        semantic=SemanticRecipe(
+            SemanticConfig(),
+            cluster_batches=100,
+            train=TrainConfig(
+                steps=6000, batch_size=16, crop_seconds=6.0, learning_rate=1e-3, warmup_steps=300, ema_decay=0.998
+            ),
+        ),
+        semantic_stage=StageRecipe(
+            TransformerConfig(width=192, depth=4, heads=4, feedforward=512, dropout=0.1),
+            TrainConfig(
+                steps=3000, batch_size=16, crop_seconds=15.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+            ),
+        ),
+        coarse_stage=StageRecipe(
+            TransformerConfig(width=256, depth=4, heads=4, feedforward=640),
+            TrainConfig(
+                steps=3000, batch_size=8, crop_seconds=5.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+            ),
+        ),
+        fine_stage=StageRecipe(
+            TransformerConfig(width=192, depth=3, heads=4, feedforward=512),
+            TrainConfig(
+                steps=2000, batch_size=8, crop_seconds=2.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+            ),
+        ),
+    )
+
+
+def small() -> Recipe:
+    """For one GPU and a day: some hundred hours of audio."""
+    return Recipe(
+        name="small",
+        num_coarse=4,
+        codec=CodecRecipe(
+            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=256)),
+            CodecObjective(adversarial_start_step=20_000),
+            TrainConfig(
+                steps=200_000, batch_size=32, crop_seconds=1.28, learning_rate=3e-4, warmup_steps=1000, ema_decay=0.999
+            ),
+        ),
+        semantic=SemanticRecipe(
+            SemanticConfig(
+                tokenizer=TokenizerConfig(
+                    encoder=EncoderConfig(width=384, contrastive_depth=4, masked_depth=6, heads=6, feedforward=4),
+                    layer=6,
+                    vocab_size=1024,
+                )
+            ),
+            cluster_batches=400,
+            train=TrainConfig(
+                steps=100_000, batch_size=32, crop_seconds=12.0, learning_rate=5e-4, warmup_steps=5000, ema_decay=0.999
+            ),
+        ),
+        semantic_stage=StageRecipe(
+            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            TrainConfig(
+                steps=50_000, batch_size=32, crop_seconds=30.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
+            ),
+        ),
+        coarse_stage=StageRecipe(
+            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            TrainConfig(
+                steps=100_000, batch_size=16, crop_seconds=10.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
+            ),
+        ),
+        fine_stage=StageRecipe(
+            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            TrainConfig(
+                steps=100_000, batch_size=32, crop_seconds=3.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
+            ),
+        ),
+    )
+
+
+def paper() -> Recipe:
+    """AudioLM's sizes (arXiv 2209.03143, IV.B): 12 layers, 16 heads, 1024 wide; crops of 30, 10 and 3 s."""
+    model = TransformerConfig(
+        width=1024, depth=12, heads=16, feedforward=4096, dropout=0.1, embedding_width=1024, positions="index"
+    )
+
+    def stage(crop_seconds: float, deduplicate: bool, prefix: tuple[StreamName, ...]) -> StageRecipe:
+        train = TrainConfig(
+            steps=1_000_000, batch_size=256, crop_seconds=crop_seconds, learning_rate=3e-4, warmup_steps=10_000
+        )
+        return StageRecipe(model, train, deduplicate, prefix)
+
+    encoder = EncoderConfig(width=1024, contrastive_depth=12, masked_depth=12, heads=16, feedforward=4)
+    return Recipe(
+        name="paper",
+        num_coarse=4,
+        codec=CodecRecipe(
+            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=512)),
+            CodecObjective(),
+            TrainConfig(steps=1_000_000, batch_size=128, crop_seconds=1.28, learning_rate=1e-4, ema_decay=0.999),
+        ),
+        semantic=SemanticRecipe(
+            SemanticConfig(tokenizer=TokenizerConfig(encoder=encoder, layer=18, vocab_size=1024)),
+            cluster_batches=1000,
+            train=TrainConfig(
+                steps=400_000, batch_size=256, crop_seconds=15.0, learning_rate=2e-4, warmup_steps=25_000
+            ),
+        ),
+        semantic_stage=stage(30.0, True, ()),
+        coarse_stage=stage(10.0, True, ("semantic",)),
+        fine_stage=stage(3.0, False, ("coarse",)),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "small": small, "paper": paper}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        SegueError: if there is none of that name.
+    """
+    if name not in RECIPES:
+        raise SegueError(f"recipe {name!r}: there are {', '.join(RECIPES)}")
+    return RECIPES[name]()
