@@ -62,7 +62,7 @@ def train_codec(recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = 
     training = CodecTraining(
         recipe.model, recipe.objective, config.weight_decay, config.gradient_clip, config.ema_decay, config.seed
     )
-    seconds = loop.run(training, train.batch, valid and valid.batch, config, out, _describe(recipe, data), watch)
+    seconds = loop.run(training, train.batch, valid.batch if valid else None, config, out, _describe(recipe, data), watch)
     return _keep(training.export(_card(data, train, config, seconds)), out)
 
 
@@ -75,7 +75,7 @@ def train_semantic(recipe: SemanticRecipe, data: SoundData, out: Path, watch: Wa
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
     config = recipe.train
     training = SemanticTraining(recipe.model, config.seed, config.weight_decay, config.gradient_clip, config.ema_decay)
-    seconds = loop.run(training, train.batch, valid and valid.batch, config, out, _describe(recipe, data), watch)
+    seconds = loop.run(training, train.batch, valid.batch if valid else None, config, out, _describe(recipe, data), watch)
     clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
     return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out)
 
@@ -107,7 +107,7 @@ def train_stage(
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": f"{name} stage", "recipe": to_dict(recipe), "requires": requires, "num_coarse": num_coarse}
-    seconds = loop.run(training, batches.batch, valid and valid.batch, config, out, describe, watch)
+    seconds = loop.run(training, batches.batch, valid.batch if valid else None, config, out, describe, watch)
     card = {
         "clips": len(tokens),
         "hours": round(tokens.seconds / 3600, 3),

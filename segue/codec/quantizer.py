@@ -163,7 +163,7 @@ class ResidualQuantizer(nn.Module):
     def encode(self, features: Tensor, num_codebooks: int) -> Tensor:
         """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers."""
         residual, codes = features, []
-        for module in self.layers[:num_codebooks]:  # type: ignore[union-attr]
+        for module in self.layers[:num_codebooks]:
             layer: CodebookLayer = module  # type: ignore[assignment]
             chosen = layer.nearest(layer.project(residual))
             residual = residual - layer.embed(chosen)

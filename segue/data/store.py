@@ -265,7 +265,8 @@ def _check_row(row: StoreRow, header: StoreHeader) -> None:
         )
     if frames == 0:
         raise SegueError(f"token store: clip {row.id!r} is empty; leave it out")
-    for name, values, size in (("semantic", row.semantic, header.vocab_size), ("codes", row.codes, header.codebook_size)):
+    streams = (("semantic", row.semantic, header.vocab_size), ("codes", row.codes, header.codebook_size))
+    for name, values, size in streams:
         if values.min() < 0 or values.max() >= size:
             raise SegueError(f"token store: clip {row.id!r} has {name} outside 0..{size - 1}; check the tokenizer")
 

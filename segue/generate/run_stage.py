@@ -76,7 +76,9 @@ def run_stage(
     target = stage.target
     known_frames = known.shape[-1]
     if known.ndim != 3 or known.shape[:2] != (len(rngs), target.num_codebooks):
-        raise SegueError(f"{stage.name} stage: prompt {tuple(known.shape)}, expected {len(rngs), target.num_codebooks} x T")
+        raise SegueError(
+            f"{stage.name} stage: prompt {tuple(known.shape)}, expected ({len(rngs)}, {target.num_codebooks}, T)"
+        )
     prefix = [_covering(model, streams, stream_index, total_frames) for stream_index in range(len(stage.prefix))]
     total_frames = max(total_frames, known_frames)
     align = max(1, stage.semantic_ratio // target.ratio)

@@ -48,7 +48,8 @@ class CachedDecoder:
         self._mixed = like.new_empty(batch_size, (queries + 2 * keys) * dim)
         heads = self._mixed.view(batch_size, -1, dim)
         self._turned = heads[:, : queries + keys]
-        self._pairs = torch.view_as_complex(self._turned.unflatten(-1, (-1, 2))) if like.dtype == torch.float32 else None
+        pairs = self._turned.unflatten(-1, (-1, 2))
+        self._pairs = torch.view_as_complex(pairs) if like.dtype == torch.float32 else None
         self._queries = heads[:, :queries].view(batch_size, keys, queries // keys, dim)
         self._newest = heads[:, queries:].view(batch_size, 2, keys, dim).transpose(0, 1)
         self._gate_up = like.new_empty(batch_size, 2 * config.feedforward)

@@ -23,6 +23,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from segue.errors import SegueError
 from segue.lm.stage import Stage, Stream
@@ -181,8 +182,7 @@ def pad(sequences: Sequence[TokenBatch]) -> TokenBatch:
 
     def stack(name: str, filler: int) -> Tensor:
         rows = [getattr(sequence, name) for sequence in sequences]
-        return torch.cat(
-            [torch.nn.functional.pad(row, (0, longest - row.shape[1]), value=filler) for row in rows]
-        )
+        return torch.cat([F.pad(row, (0, longest - row.shape[1]), value=filler) for row in rows])
 
-    return TokenBatch(stack("tokens", START), stack("positions", 0), stack("slots", -1), stack("classes", NOT_PREDICTED))
+    fillers = {"tokens": START, "positions": 0, "slots": -1, "classes": NOT_PREDICTED}
+    return TokenBatch(**{name: stack(name, filler) for name, filler in fillers.items()})

@@ -94,8 +94,9 @@ class Block(nn.Module):
         super().__init__()
         self.config = config
         width, hidden = config.width, config.feedforward
+        mixed = (config.heads + 2 * config.num_kv_heads) * config.head_dim
         self.attention_norm = RMSNorm(width)
-        self.queries_keys_values = nn.Linear(width, (config.heads + 2 * config.num_kv_heads) * config.head_dim, bias=False)
+        self.queries_keys_values = nn.Linear(width, mixed, bias=False)
         self.attention_out = nn.Linear(width, width, bias=False)
         self.feedforward_norm = RMSNorm(width)
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)

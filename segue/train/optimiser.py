@@ -48,4 +48,4 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         self.updates = int(state["updates"])
         for name, value in self.average.items():
-            value.copy_(state[name])  # type: ignore[arg-type]
+            value.copy_(torch.as_tensor(state[name]))
