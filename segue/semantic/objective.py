@@ -44,8 +44,8 @@ class ObjectiveConfig:
     """
 
     kind: Literal["w2v-bert", "best-rq", "hybrid"] = "hybrid"
-    mask_start: float = 0.1
-    mask_frames: int = 6
+    mask_start: float = 0.12
+    mask_frames: int = 4
     temperature: float = 0.1
     contrastive_width: int = 64
     groups: int = 2
@@ -53,8 +53,8 @@ class ObjectiveConfig:
     diversity_weight: float = 0.1
     contrastive_weight: float = 0.5
     projection_width: int = 16
-    codebooks: int = 2
-    codebook_size: int = 512
+    codebooks: int = 4
+    codebook_size: int = 256
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_start < 1 or self.mask_frames < 1:
@@ -112,7 +112,7 @@ class GumbelQuantizer(nn.Module):
 
 
 class RandomProjectionQuantizer(nn.Module):
-    """Frozen targets: project a token's four mel frames at random, whiten, take the nearest of random directions.
+    """Frozen targets: project a token's four mel frames at random, even out, take the nearest of random directions.
 
     Source: BEST-RQ, arXiv 2202.01855, section 3.1.
     """
@@ -134,14 +134,15 @@ class RandomProjectionQuantizer(nn.Module):
         return torch.bmm(projected, self.directions.transpose(1, 2)).argmax(-1).T
 
     def whiten(self, covariance: Tensor) -> None:
-        """Make projected features of unit covariance, given that (4 * bands, 4 * bands) of the stacked frames.
+        """Even out the projected directions, given the covariance (4 * bands, 4 * bands) of the stacked frames.
 
-        Mel bands rise and fall together: projected as they are, loudness alone picks the id (64 of 512 in use).
+        Mel bands rise and fall together: projected as they are, loudness alone picks the id (60 of 512 in use);
+        fully whitened, faint noise counts as much as a formant. Half way, deviations become their square roots.
         """
         for projection in self.projection:
             wide = projection.double()
             values, vectors = torch.linalg.eigh(wide.T @ covariance.double().to(wide.device) @ wide)
-            projection.copy_(wide @ (vectors * values.clamp(min=1e-6 * float(values[-1])).rsqrt()) @ vectors.T)
+            projection.copy_(wide @ (vectors * values.clamp(min=1e-6 * float(values[-1])).pow(-0.25)) @ vectors.T)
 
 
 class Contrastive(nn.Module):
