@@ -28,26 +28,19 @@ class TokenBatches:
         layout: the stage's layout (its stage says how long a crop is and which streams it holds).
         seed: of the draw.
         batch_size: sequences a batch.
-        crop_seconds: overrides the stage's own.
 
     Raises:
         SegueError: if the store is empty or its tokens don't fit the stage.
     """
 
-    def __init__(
-        self, store: TokenStore, layout: Layout, seed: int, batch_size: int, crop_seconds: float | None = None
-    ) -> None:
-        stage = layout.stage
-        _check(store, stage)
+    def __init__(self, store: TokenStore, layout: Layout, seed: int, batch_size: int) -> None:
+        _check(store, layout.stage)
         self._store = store
         self._layout = layout
         self._seed = seed
         self._batch_size = batch_size
-        seconds = stage.crop_seconds if crop_seconds is None else crop_seconds
-        frames = max(1, round(seconds * stage.frame_rate / stage.semantic_ratio))
-        self._crop_frames = frames * stage.semantic_ratio
-        lengths = store.code_frames().astype(np.float64)
-        self._cumulative = np.cumsum(lengths)
+        self._crop_frames = layout.stage.crop_frames
+        self._cumulative = np.cumsum(store.code_frames().astype(np.float64))
 
     def crops(self, step: int) -> list[tuple[int, int, int]]:
         """Clip, first and one-past-last codec frame of each crop in batch `step`."""

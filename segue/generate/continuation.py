@@ -194,7 +194,7 @@ def continue_wave(
     )
     rows = []
     for codes, frames in zip(tokens.codes, tokens.frames, strict=True):
-        decoded = codec.decode(codes[None, :, :frames])[0].to(wave)
+        decoded = codec.decode(codes[None, :, :frames].to(wave.device))[0].to(wave)
         assert decoded.shape[0] == frames_to_samples(frames, codec.hop_length), decoded.shape
         rows.append(join(wave[0], decoded[: heard.shape[1] + wanted], heard.shape[1], rate))
     samples = tuple(row.shape[0] for row in rows)

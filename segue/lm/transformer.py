@@ -84,7 +84,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        return F.normalize(x, dim=-1) * (self.weight * math.sqrt(x.shape[-1])).to(x.dtype)
+        return F.normalize(x, dim=-1).to(self.weight.dtype) * (self.weight * math.sqrt(x.shape[-1]))
 
 
 class Block(nn.Module):
@@ -170,7 +170,7 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, list[Layer]]:
         """As `forward`, with every block's keys and values."""
         rotation = self.rotation(positions)
-        x = self.embed_up(F.embedding(tokens, self.table))
+        x = self.embed_up(F.embedding(tokens, self.table)).float()  # the residual stream adds up in full precision
         layers = []
         for block in self.blocks:
             x, layer = block(x, rotation, mask, rng)

@@ -16,6 +16,7 @@ from torch import Tensor
 from segue.artifact import Part
 from segue.lm.model import StageModel
 from segue.lm.sequence import TokenBatch
+from segue.train.optimiser import adamw, set_rate
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -26,7 +27,7 @@ class StageTraining:
     Args:
         model: the model to train; moved to `device`.
         requires: `semantic` and `codec` -> fingerprint of the tokenizers that made the tokens.
-        weight_decay: of every matrix but the token table.
+        weight_decay: of every matrix.
         gradient_clip: largest gradient norm; 0 leaves gradients alone.
         ema_decay: of the averaged weights that are validated and exported; 0 keeps none.
         device: where to train.
@@ -50,11 +51,7 @@ class StageTraining:
         self._ema_decay = ema_decay
         self._device = torch.device(device)
         self._precision = precision
-        named = list(self.model.named_parameters())
-        decayed = [p for name, p in named if p.ndim == 2 and not name.endswith("table")]
-        others = [p for name, p in named if p.ndim != 2 or name.endswith("table")]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        self.optimiser = adamw([self.model], weight_decay, betas=(0.9, 0.95))
 
     def prepare(self, batches: Callable[[int], TokenBatch]) -> None:
         """Nothing needs preparing."""
@@ -62,8 +59,7 @@ class StageTraining:
     def step(self, batch: TokenBatch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
         """One optimiser step; returns `loss`, the gradient's norm and each codebook's loss."""
         self.model.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self.optimiser, learning_rate)
         sums, counts = self._losses(self.model, batch, self._dropout_rng(rng))
         loss = sums.sum() / counts.sum().clamp(min=1)
         self.optimiser.zero_grad(set_to_none=True)
@@ -71,10 +67,7 @@ class StageTraining:
         limit = self._gradient_clip if self._gradient_clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimiser.step()
-        if self.average is not None:
-            with torch.no_grad():
-                for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                    kept.lerp_(new, 1 - self._ema_decay)
+        self._update_average()
         return {"loss": loss.item(), "gradient_norm": norm.item(), **_by_slot(sums, counts)}
 
     @torch.no_grad()
@@ -105,6 +98,16 @@ class StageTraining:
     def export(self, card: dict[str, Any]) -> Part:
         """The stage as an artifact, from the averaged weights where an average is kept."""
         return self._kept().to_part(self._requires, card)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Take in the new weights; the first steps count for more, so that the start is soon forgotten."""
+        if self.average is None:
+            return
+        taken = float(self.optimiser.state[self.model.transformer.table]["step"])
+        share = 1 - min(self._ema_decay, taken / (taken + 10))
+        for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            kept.lerp_(new, share)
 
     def _kept(self) -> StageModel:
         return self.model if self.average is None else self.average

@@ -50,6 +50,21 @@ def test_cached_logits_are_uncached_logits(kv_heads, batch):
 
 
 @torch.inference_mode()
+def test_bfloat16_decodes_too():
+    model = uneven(Transformer(50, tiny(kv_heads=2), seeded()))
+    tokens = torch.randint(0, 50, (1, 8), generator=seeded(1))
+    positions = torch.arange(8)[None] * 0.25
+    expected = model.logits(model(tokens, positions), 0, 50)[:, -1]
+    model.bfloat16()
+    assert model.logits(model(tokens, positions), 0, 50)[:, -1].float().sub(expected).abs().max() < 0.05
+    decoder = CachedDecoder(model, 1, 8)
+    decoder.prefill(tokens[:, :6], positions[:, :6])
+    for place in (6, 7):
+        state = decoder.step(tokens[:, place], model.rotation(positions[:, place]))
+    assert decoder.logits(state, 0, 50).float().sub(expected).abs().max() < 0.05
+
+
+@torch.inference_mode()
 def test_padding_on_the_left_changes_nothing():
     model = uneven(Transformer(50, tiny(positions="index"), seeded()))
     tokens = torch.randint(0, 50, (1, 9), generator=seeded(1))
