@@ -116,6 +116,9 @@ def load_part(folder: Path, kind: str | None = None) -> Part:
         stated = meta["fingerprint"]
     except KeyError as error:
         raise SegueError(f"{folder / _META}: the key {error} is missing; make the artifact again") from error
+    wanted = {"kind": str, "config": dict, "requires": dict, "card": dict}
+    if not all(isinstance(meta[key], of) for key, of in wanted.items()):
+        raise SegueError(f"{folder / _META}: damaged description; copy or make the artifact again")
     if kind is not None and part.kind != kind:
         raise SegueError(f"{folder}: this is a {part.kind} artifact, a {kind} was asked for")
     if part.fingerprint != stated:
@@ -202,7 +205,11 @@ def written_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             old = beside.with_suffix(".old")
             folder.rename(old)
-            beside.rename(folder)
+            try:
+                beside.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
             shutil.rmtree(old)
         else:
             beside.rename(folder)

@@ -23,6 +23,7 @@ from segue.errors import SegueError
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MINIMUM_SECONDS = 0.1
 SILENCE_DB = -80.0
+_UNREADABLE = (soundfile.LibsndfileError, TypeError)  # TypeError: a headerless .raw file
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def read(path: Path, sample_rate: int) -> Recording:
         raise SegueError(f"{path}: the file is empty")
     try:
         samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise SegueError(f"{path}: not a sound file that can be read ({error.error_string.strip('.')})") from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     check(samples, file_rate, str(path))
     notes = []
     if samples.shape[1] > 1:
@@ -79,9 +80,11 @@ def check(samples: np.ndarray, sample_rate: int, name: str) -> None:
     Raises:
         SegueError: if they are empty, shorter than 0.1 s, silent, or hold NaN or infinity.
     """
-    seconds = units.samples_to_seconds(samples.shape[0], sample_rate)
+    if sample_rate < 1:
+        raise SegueError(f"{name}: sample_rate {sample_rate}; give it in Hz, such as 16000")
     if samples.size == 0:
         raise SegueError(f"{name}: no samples in it")
+    seconds = units.samples_to_seconds(samples.shape[0], sample_rate)
     if seconds < MINIMUM_SECONDS:
         raise SegueError(f"{name}: {seconds:.3f} s of sound, at least {MINIMUM_SECONDS} s are needed")
     if not np.isfinite(samples).all():
@@ -99,11 +102,21 @@ def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray
 
 
 def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int) -> np.ndarray:
-    """At most `seconds` of a file from `start_seconds`, mono at `sample_rate`: (N,). Short at the file's end."""
-    with soundfile.SoundFile(path) as file:
-        file.seek(min(units.seconds_to_samples(start_seconds, file.samplerate), file.frames))
-        samples = file.read(units.seconds_to_samples(seconds, file.samplerate), dtype="float32", always_2d=True)
-        return to_mono(samples, file.samplerate, sample_rate)
+    """At most `seconds` of a file from `start_seconds`, mono at `sample_rate`: (N,). Short at the file's end.
+
+    Raises:
+        SegueError: if this part of the file can't be read or holds NaN or infinity.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            file_rate = file.samplerate
+            file.seek(min(units.seconds_to_samples(start_seconds, file_rate), file.frames))
+            samples = file.read(units.seconds_to_samples(seconds, file_rate), dtype="float32", always_2d=True)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not np.isfinite(samples).all():
+        raise SegueError(f"{path}: NaN or infinite samples; export it again")
+    return to_mono(samples, file_rate, sample_rate)
 
 
 def duration_seconds(path: Path) -> float:
@@ -114,9 +127,14 @@ def duration_seconds(path: Path) -> float:
     """
     try:
         header = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise SegueError(f"{path}: not a sound file that can be read ({error.error_string.strip('.')})") from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     return units.samples_to_seconds(header.frames, header.samplerate)
+
+
+def _unreadable(path: Path, error: Exception) -> SegueError:
+    reason = getattr(error, "error_string", str(error)).strip(".")
+    return SegueError(f"{path}: not a sound file that can be read ({reason})")
 
 
 def write(path: Path, wave: Tensor, sample_rate: int) -> None:
@@ -133,7 +151,8 @@ def write(path: Path, wave: Tensor, sample_rate: int) -> None:
         try:
             soundfile.write(beside, samples, sample_rate, format=container, subtype=subtype)
         except soundfile.LibsndfileError as error:
-            raise SegueError(f"{path}: can't be written ({error.error_string.strip('.')})") from error
+            reason = error.error_string.strip(".")
+            raise SegueError(f"{path}: can't be written ({reason}); check folder and space") from error
 
 
 def writable_format(path: Path) -> str:
