@@ -107,6 +107,9 @@ def make_codec(pair: str = "spectral", seed: int = 0) -> SoundStream:
         torch.manual_seed(seed)
         codec = SoundStream(CodecConfig(**{**vars(CODEC), "pair": pair})).eval()
     with torch.no_grad():
+        for name, weight in codec.named_parameters():
+            if name.endswith("original0"):
+                weight *= 2  # weight-normalised layers of random weights would say next to nothing
         codec.quantizer.start(codec.features(waves(4, 1.0, seed)).flatten(0, 1), rng(seed))
     return SoundStream.from_part(codec.to_part({"hours": 0.0, "steps": 0, "licence": "none"}))
 
@@ -135,9 +138,7 @@ def make_bundle(folder: Path, seed: int = 0) -> Path:
     }
     card = {"hours": 0.01, "steps": 0, "licence": "CC0"}
     parts = {"codec": codec.to_part(card), "semantic": semantic.to_part(card)}
-    parts |= {
-        role: StageModel(stage, TRANSFORMER, rng(seed)).to_part(requires, card) for role, stage in stages.items()
-    }
+    parts |= {role: StageModel(stage, TRANSFORMER, rng(seed)).to_part(requires, card) for role, stage in stages.items()}
     for role, part in parts.items():
         save_part(part, folder / role)
     save_bundle(folder, "tiny", {role: folder / role for role in parts})

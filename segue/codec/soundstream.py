@@ -101,9 +101,9 @@ class SoundStream(nn.Module):
             codes (B, q, T) int64, T = ceil(N / hop_length).
 
         Raises:
-            SegueError: if the wave is not a finite float (B, N), N >= 1, or q is out of range.
+            SegueError: if the wave is not a finite float (B, N), N >= 1, lengths don't fit it, or q is out of range.
         """
-        check_wave(wave)
+        check_wave(wave, lengths)
         count = self.num_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= count <= self.num_codebooks:
             raise SegueError(f"num_codebooks {count}: this codec has 1 to {self.num_codebooks}")
@@ -131,8 +131,8 @@ class SoundStream(nn.Module):
         """
         if codes.ndim != 3 or codes.dtype not in (torch.int16, torch.int32, torch.int64):
             raise SegueError(f"codes {tuple(codes.shape)} {codes.dtype}: (B, Q, T) integers are wanted")
-        if not 1 <= codes.shape[1] <= self.num_codebooks or codes.shape[2] < 1:
-            raise SegueError(f"codes {tuple(codes.shape)}: 1 to {self.num_codebooks} layers and a frame are needed")
+        if codes.numel() == 0 or codes.shape[1] > self.num_codebooks:
+            raise SegueError(f"codes {tuple(codes.shape)}: a row, a frame and 1 to {self.num_codebooks} layers")
         if int(codes.min()) < 0 or int(codes.max()) >= self.codebook_size:
             found = f"{int(codes.min())} to {int(codes.max())}"
             raise SegueError(f"codes {found}: only 0 to {self.codebook_size - 1} exist")
@@ -168,13 +168,19 @@ def load_weights(module: nn.Module, part: Part) -> None:
         raise SegueError(f"{part.kind} artifact: weights and config do not fit ({first})") from error
 
 
-def check_wave(wave: Tensor) -> None:
-    """Refuse what is no wave.
+def check_wave(wave: Tensor, lengths: Tensor | None) -> None:
+    """Refuse what is no wave, and lengths that are not its own.
 
     Raises:
-        SegueError: if it is not a finite floating-point (B, N) with N >= 1.
+        SegueError: if it is not a finite floating-point (B, N) with N >= 1, or lengths not (B,) from 1 to N.
     """
     if wave.ndim != 2 or wave.shape[-1] < 1 or wave.shape[0] < 1 or not wave.is_floating_point():
         raise SegueError(f"wave {tuple(wave.shape)} {wave.dtype}: float (B, N) mono is wanted")
     if not torch.isfinite(wave).all():
         raise SegueError("wave: NaN or infinite samples")
+    if lengths is None:
+        return
+    if lengths.shape != wave.shape[:1] or lengths.is_floating_point():
+        raise SegueError(f"lengths {tuple(lengths.shape)} {lengths.dtype}: {wave.shape[0]} whole numbers are wanted")
+    if bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
+        raise SegueError(f"lengths {lengths.tolist()}: from 1 to the {wave.shape[1]} samples of the wave")

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue.errors import SegueError
+
 FLUSH_FRAMES = 2
 """Frames of zeros after the end, so that the last real samples get all their overlapping spectra."""
 
@@ -78,6 +80,7 @@ class SpectralEncoder(nn.Module):
 
     def __init__(self, config: SpectralConfig, hop_length: int) -> None:
         super().__init__()
+        _check(config, hop_length)
         self.config = config
         self.stack = hop_length // config.hop
         bins = config.window // 2 + 1
@@ -108,6 +111,7 @@ class SpectralDecoder(nn.Module):
 
     def __init__(self, config: SpectralConfig, hop_length: int) -> None:
         super().__init__()
+        _check(config, hop_length)
         self.config = config
         self.stack = hop_length // config.hop
         self.bins = config.window // 2 + 1
@@ -136,3 +140,14 @@ class SpectralDecoder(nn.Module):
         blocks = [parts[:, overlap - 1 - s : overlap - 1 - s + hops, s] for s in range(overlap)]
         gain = self.window.square().sum() / self.config.hop
         return torch.stack(blocks).sum(dim=0).flatten(1) / gain
+
+
+def _check(config: SpectralConfig, hop_length: int) -> None:
+    """Refuse spectra whose windows don't add up to a constant, or whose last ones lie beyond the flush."""
+    stack, overlap = hop_length // config.hop, config.window // config.hop
+    whole = hop_length % config.hop == 0 and config.window % config.hop == 0
+    if not whole or not 3 <= overlap <= FLUSH_FRAMES * stack + 1:
+        raise SegueError(
+            f"spectral pair: window {config.window}, hop {config.hop} under a codec hop of {hop_length}; the hop must "
+            f"divide both, and the window be 3 to {FLUSH_FRAMES * stack + 1} hops long"
+        )

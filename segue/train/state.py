@@ -27,11 +27,13 @@ _NAME = re.compile(r"step-(\d{8})")
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Write `state` after `step` steps; drop all but the last `keep` checkpoints.
+    """Write `state` after `step` steps; drop all but the last `keep` checkpoints, and what a killed run half wrote.
 
     Raises:
         SegueError: if it can't be written.
     """
+    for unfinished in (*folder.glob(".step-*.part"), *folder.glob(".step-*.old")):
+        shutil.rmtree(unfinished)
     tensors: dict[str, Tensor] = {}
     plain = _pack(state, "", tensors)
     target = folder / f"step-{step:08d}"
@@ -72,6 +74,8 @@ def _load(path: Path) -> tuple[int, dict[str, Any]]:
     if meta.get("format_version") != FORMAT_VERSION:
         raise SegueError(f"{path}: checkpoint format {meta.get('format_version')}, {FORMAT_VERSION} is read here")
     weights = path / "state.safetensors"
+    if not {"step", "sha256", "state"} <= meta.keys():
+        raise SegueError(f"{path / 'state.json'}: damaged")
     if not weights.is_file() or _digest(weights) != meta["sha256"]:
         raise SegueError(f"{weights}: missing or damaged")
     return meta["step"], _unpack(meta["state"], load_tensors(weights))

@@ -1,0 +1,101 @@
+"""Losses and discriminators: zero where nothing is wrong, more where more is, and each side pulls its own way."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from segue.codec.discriminators import DiscriminatorConfig, Discriminators
+from segue.codec.losses import (
+    ReconstructionLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    mel_filters,
+    stft,
+)
+
+SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4)
+
+
+def test_reconstruction_is_zero_for_the_wave_itself_and_grows_with_noise():
+    loss, wave = ReconstructionLoss(16_000, 1.0, 2.0, 5.0), tiny.waves(2, 0.5)
+    noise = torch.randn(wave.shape, generator=tiny.rng())
+    assert all(float(value) < 1e-6 for value in loss(wave, wave).values())
+    for name in ("mel", "complex", "wave"):
+        levels = [float(loss(wave + level * noise, wave)[name]) for level in (0.001, 0.01, 0.1)]
+        assert 0 < levels[0] < levels[1] < levels[2], name
+
+
+def test_complex_hears_phase_where_mel_is_nearly_deaf():
+    loss, wave = ReconstructionLoss(16_000, 1.0, 1.0, 1.0), tiny.waves(1, 0.5)
+    flipped, near = loss(-wave, wave), loss(0.99 * wave, wave)
+    assert float(flipped["mel"]) < 1e-5 < float(near["mel"])
+    assert float(flipped["complex"]) > 20 * float(near["complex"])
+
+
+def test_weights_scale_their_own_loss():
+    wave = tiny.waves(1, 0.3)
+    one, two = (ReconstructionLoss(16_000, *w)(0.5 * wave, wave) for w in ((1.0, 1.0, 1.0), (2.0, 3.0, 4.0)))
+    assert [float(two[k] / one[k]) for k in ("mel", "complex", "wave")] == pytest.approx([2.0, 3.0, 4.0])
+
+
+def test_losses_reach_the_wave_even_through_silence():
+    wave = torch.zeros(1, 4000, requires_grad=True)
+    sum(ReconstructionLoss(16_000, 1.0, 1.0, 1.0)(wave, tiny.waves(1, 0.25)).values()).backward()
+    assert torch.isfinite(wave.grad).all() and wave.grad.any()
+
+
+def test_spectra_and_filters_have_their_shapes():
+    spectra = stft(torch.randn(2, 1600), torch.hann_window(256), 64)
+    assert spectra.shape[0] == 2 and spectra.shape[2] == 129
+    filters = mel_filters(20, 512, 16_000)
+    assert filters.shape == (257, 20) and (filters >= 0).all() and (filters.sum(0) > 0).all()
+
+
+def logits(value: float) -> list[list[torch.Tensor]]:
+    return [[torch.zeros(1, 3), torch.full((1, 1, 4), value)]]
+
+
+def test_each_side_is_content_when_it_wins():
+    assert float(discriminator_loss(logits(2.0), logits(-2.0))) == 0.0
+    assert float(discriminator_loss(logits(-1.0), logits(1.0))) == 4.0
+    assert float(generator_loss(logits(1.5))) == 0.0
+    assert float(generator_loss(logits(-1.0))) == 2.0
+
+
+def test_gradients_pull_each_side_its_own_way():
+    real = torch.zeros(1, 1, 4, requires_grad=True)
+    fake = torch.zeros(1, 1, 4, requires_grad=True)
+    discriminator_loss([[real]], [[fake]]).backward()
+    assert (real.grad < 0).all() and (fake.grad > 0).all()
+    fooled = torch.zeros(1, 1, 4, requires_grad=True)
+    generator_loss([[fooled]]).backward()
+    assert (fooled.grad < 0).all()
+
+
+def test_feature_matching_is_a_distance_to_the_real_ones():
+    real = [[torch.ones(1, 2, 3), torch.ones(1, 1, 3)]]
+    near, far = ([[torch.full((1, 2, 3), v), torch.zeros(1, 1, 3)]] for v in (1.1, 2.0))
+    assert float(feature_matching_loss(real, real)) == 0.0
+    assert 0 < float(feature_matching_loss(real, near)) < float(feature_matching_loss(real, far))
+
+
+def test_every_discriminator_answers_and_learns_to_tell():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = Discriminators(SMALL)
+    real = tiny.waves(2, 0.2)
+    fake = 0.1 * torch.randn(real.shape, generator=tiny.rng())
+    assert len(module(real)) == 4
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    before = float(discriminator_loss(module(real), module(fake)).detach())
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss = discriminator_loss(module(real), module(fake))
+        loss.backward()
+        optimiser.step()
+    assert float(loss.detach()) < 0.8 * before
+    for one_real, one_fake in zip(module(real), module(fake), strict=True):
+        assert one_real[-1].mean() > one_fake[-1].mean()

@@ -1,0 +1,82 @@
+"""The two encoder-decoder pairs: exact overlap-add, strides that make the hop, causality of features."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from torch.nn import functional as F
+
+from segue.artifact import Part
+from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder
+from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
+from segue.errors import SegueError
+
+
+@pytest.mark.parametrize(("window", "hop"), [(640, 160), (512, 128), (320, 80), (512, 64)])
+def test_overlap_add_of_true_spectra_is_the_wave(window, hop):
+    decoder = SpectralDecoder(SpectralConfig(window=window, hop=hop, width=4), 4 * hop)
+    count = 40
+    wave = tiny.waves(2, count * hop / 16_000)
+    padded = F.pad(wave, (window - hop, window - hop))
+    frames = torch.fft.irfft(torch.fft.rfft(padded.unfold(-1, window, hop) * decoder.window), n=window)
+    made = decoder._overlap_add(frames * decoder.window)
+    assert made.shape == wave.shape
+    assert torch.allclose(made, wave, atol=1e-6)
+
+
+def test_spectra_that_do_not_add_up_to_a_wave_are_refused():
+    for config, hop_length in [
+        (SpectralConfig(window=640, hop=150), 300),
+        (SpectralConfig(window=320, hop=160), 320),
+        (SpectralConfig(window=640, hop=160), 400),
+        (SpectralConfig(window=1280, hop=160), 320),
+    ]:
+        with pytest.raises(SegueError, match="window"):
+            SpectralEncoder(config, hop_length)
+        with pytest.raises(SegueError, match="window"):
+            SpectralDecoder(config, hop_length)
+
+
+def test_seanet_strides_must_make_the_hop():
+    config = SeanetConfig(channels=2, width=4, strides=(2, 4, 5))
+    for make in (SeanetEncoder, SeanetDecoder):
+        with pytest.raises(SegueError, match="a hop of 40, not 320"):
+            make(config, 320)
+        make(config, 40)
+
+
+@pytest.mark.parametrize("pair", ["spectral", "seanet"])
+def test_features_do_not_hear_the_future(pair):
+    codec = tiny.make_codec(pair)
+    wave, other = tiny.waves(1, 1.0, seed=1), tiny.waves(1, 1.0, seed=2)
+    with torch.no_grad():
+        features = codec.features(wave)
+        for moment in (320, 5000, 12_345):
+            mixed = torch.cat([wave[:, :moment], other[:, moment:]], dim=1)
+            over = moment // 320
+            changed = codec.features(mixed)
+            assert torch.allclose(changed[:, :over], features[:, :over], atol=1e-5)
+            assert not torch.allclose(changed[:, over:], features[:, over:], atol=1e-5)
+
+
+@pytest.mark.parametrize("pair", ["spectral", "seanet"])
+def test_gradients_reach_every_weight(pair):
+    codec = SoundStream(CodecConfig(**{**vars(tiny.CODEC), "pair": pair}))
+    made = codec.quantizer(codec.features(tiny.waves(2, 0.5)), torch.tensor([12, 12]), tiny.rng())
+    codec.decoder(made.features).square().sum().backward()
+    silent = [name for name, weight in codec.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert silent == []
+
+
+def test_weights_of_another_size_are_refused():
+    part = tiny.make_codec().to_part({})
+    grown = {**part.config, "spectral": {**part.config["spectral"], "width": 32}}
+    with pytest.raises(SegueError, match="do not fit"):
+        SoundStream.from_part(Part("codec", grown, part.tensors))
+    lacking = {name: tensor for name, tensor in part.tensors.items() if name != "decoder.up.weight"}
+    with pytest.raises(SegueError, match="do not fit"):
+        SoundStream.from_part(Part("codec", part.config, lacking))
+    with pytest.raises(SegueError, match="no such key"):
+        SoundStream.from_part(Part("codec", {**part.config, "chanels": 3}, part.tensors))

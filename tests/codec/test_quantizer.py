@@ -1,0 +1,170 @@
+"""The residual quantizer: each layer codes what the one before left over, learns, stays in use, and may be dropped."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import tiny
+import torch
+from torch.nn import functional as F
+
+from segue.codec.quantizer import CodebookLayer, ResidualQuantizer
+
+WIDTH, CODE_WIDTH, LAYERS, SIZE = 12, 4, 4, 16
+
+
+def quantizer(seed: int = 0) -> ResidualQuantizer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ResidualQuantizer(WIDTH, CODE_WIDTH, LAYERS, SIZE)
+
+
+def data(count: int, seed: int) -> torch.Tensor:
+    """Features (1, count, D) that cluster: a sum of three choices among eight directions each, and noise."""
+    draw, directions = tiny.rng(seed), torch.randn(3, 8, WIDTH, generator=tiny.rng(99))
+    picks = torch.randint(8, (3, count), generator=draw)
+    parts = torch.stack([directions[level][picks[level]] * 0.6**level for level in range(3)]).sum(0)
+    return (parts + 0.1 * torch.randn(count, WIDTH, generator=draw))[None]
+
+
+def all_layers(rows: int) -> torch.Tensor:
+    return torch.full((rows,), LAYERS)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """After k-means and 40 steps on features that cluster: (quantizer, gradients seen in the last step)."""
+    module = quantizer()
+    with torch.no_grad():
+        module.start(data(512, 0)[0], tiny.rng())
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    draw = tiny.rng(1)
+    for step in range(60):
+        features = data(256, step)
+        made = module(features, all_layers(1), draw)
+        optimiser.zero_grad()
+        (F.mse_loss(made.features, features) + 0.1 * made.commitment).backward()
+        optimiser.step()
+    return module
+
+
+def test_residual_energy_falls_with_every_layer(trained):
+    features = data(512, 1000)
+    codes = trained.encode(features, LAYERS)
+    left = [float((features - trained.decode(codes[:, :q])).square().mean().detach()) for q in range(1, LAYERS + 1)]
+    energy = float(features.square().mean())
+    assert left[0] < 0.85 * energy and left[-1] < 0.5 * energy, (energy, left)
+    assert all(after < 0.95 * before for before, after in pairwise(left)), (energy, left)
+
+
+def test_k_means_starts_from_the_data():
+    module, features = quantizer(), data(512, 0)
+    layer = module.layers[0]
+    with torch.no_grad():
+        projected = layer.project(features[0])
+
+        def distortion() -> float:
+            return float((projected - layer.codebook[layer.nearest(projected)]).square().sum(-1).mean())
+
+        before = distortion()
+        module.start(features[0], tiny.rng())
+    assert distortion() < 0.5 * before
+    for layer in module.layers:
+        assert torch.allclose(layer.codebook.norm(dim=-1), torch.ones(SIZE), atol=1e-5)
+        assert torch.allclose(F.normalize(layer.total, dim=-1), layer.codebook, atol=1e-5)
+
+
+def test_k_means_does_with_less_data_than_codes():
+    layer = CodebookLayer(WIDTH, CODE_WIDTH, SIZE)
+    vectors = F.normalize(torch.randn(5, CODE_WIDTH, generator=tiny.rng()), dim=-1)
+    layer.start(vectors, tiny.rng())
+    assert torch.isfinite(layer.codebook).all()
+
+
+def test_every_layer_is_used_and_learns(trained):
+    codes = trained.encode(data(1024, 2000), LAYERS)
+    for index in range(LAYERS):
+        share = torch.bincount(codes[0, index], minlength=SIZE) / codes.shape[-1]
+        perplexity = float(torch.exp(-(share * share.clamp(min=1e-9).log()).sum()))
+        assert perplexity > SIZE / 3, (index, perplexity)
+    module = quantizer(1).train()
+    features = data(64, 3).requires_grad_()
+    made = module(features, all_layers(1), tiny.rng())
+    (made.features.square().sum() + made.commitment).backward()
+    for index, layer in enumerate(module.layers):
+        for name, weight in layer.named_parameters():
+            assert weight.grad is not None and weight.grad.abs().sum() > 0, (index, name)
+    assert features.grad.abs().sum() > 0
+
+
+def test_the_first_layers_decode_alone(trained):
+    features = data(40, 7)
+    codes = trained.encode(features, LAYERS)
+    for q in range(1, LAYERS + 1):
+        assert torch.equal(trained.encode(features, q), codes[:, :q])
+        decoded = trained.decode(codes[:, :q])
+        assert decoded.shape == features.shape
+        summed = sum(layer.embed(codes[:, i]) for i, layer in enumerate(trained.layers) if i < q)
+        assert torch.allclose(decoded, summed, atol=1e-6)
+
+
+def test_training_gives_what_decoding_gives(trained):
+    """Straight-through features, with the last layers dropped in some rows, are those of the first q layers."""
+    features, layers_in_use = data(90, 8).view(3, 30, WIDTH), torch.tensor([1, 3, LAYERS])
+    with torch.no_grad():
+        module = quantizer(2)
+        module.eval()
+        made = module(features, layers_in_use, tiny.rng())
+        assert made.codes.shape == (3, LAYERS, 30) and made.codes.dtype == torch.int64
+        for row, q in enumerate(layers_in_use.tolist()):
+            alone = module.decode(module.encode(features[row : row + 1], q))
+            assert torch.allclose(made.features[row : row + 1], alone, atol=1e-5)
+
+
+def test_dropped_layers_get_no_gradient_from_that_row():
+    module, features = quantizer(3), data(30, 9)
+    made = module(features, torch.tensor([2]), tiny.rng())
+    (made.features.sum() + made.commitment).backward()
+    heard = [bool(layer.project_out.weight.grad.abs().sum() > 0) for layer in module.layers]
+    assert heard == [True, True, False, False]
+
+
+def test_a_dead_code_comes_back_to_life():
+    layer = CodebookLayer(WIDTH, CODE_WIDTH, SIZE)
+    draw = tiny.rng(4)
+    vectors = F.normalize(torch.randn(400, CODE_WIDTH, generator=draw), dim=-1)
+    layer.start(vectors, draw)
+    layer.codebook[3] = layer.codebook[7]  # the second of two equal codes is never the nearest
+    layer.codebook[7] = -vectors.mean(0)
+    layer.codebook[7] /= 1e3
+    layer.total.copy_(layer.codebook * layer.usage[:, None])
+    dead = int(torch.bincount(layer.nearest(vectors), minlength=SIZE)[7])
+    assert dead == 0
+    layer.usage[7] = 0.0
+    layer.follow(vectors, layer.nearest(vectors), draw)
+    assert (vectors @ layer.codebook[7]).max() > 0.999
+    assert torch.bincount(layer.nearest(vectors), minlength=SIZE)[7] > 0
+    assert (layer.usage > 0.1 * 400 / SIZE).all()
+
+
+def test_codebooks_follow_their_data_only_while_training():
+    module, features = quantizer(5), data(200, 10)
+    before = [layer.codebook.clone() for layer in module.layers]
+    module.eval()
+    module(features, all_layers(1), tiny.rng())
+    assert all(torch.equal(layer.codebook, old) for layer, old in zip(module.layers, before, strict=True))
+    module.train()
+    module(features, all_layers(1), tiny.rng())
+    assert not any(torch.equal(layer.codebook, old) for layer, old in zip(module.layers, before, strict=True))
+
+
+def test_warm_features_are_not_rounded():
+    module, features = quantizer(6), data(50, 11)
+    with torch.no_grad():
+        module.eval()
+        rounded, warm = (module(features, all_layers(1), tiny.rng(), warm=flag).features for flag in (False, True))
+        part = module.layers[0].project_out(module.layers[0].project(features))
+    assert not torch.allclose(rounded, warm, atol=1e-3)
+    only_first = module(features, torch.ones(1, dtype=torch.int64), tiny.rng(), warm=True).features
+    assert torch.allclose(only_first, part, atol=1e-6)

@@ -1,0 +1,124 @@
+"""The codec's training step: it learns, with discriminators and without, and drops quantizer layers while it does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import tiny
+import torch
+
+from segue.codec.soundstream import SoundStream
+from segue.train.codec import CodecTraining
+from segue.train.loop import generator
+
+
+def training(pair: str = "spectral", **changes) -> CodecTraining:
+    config = dataclasses.replace(tiny.CODEC, pair=pair)
+    return CodecTraining(config, dataclasses.replace(tiny.OBJECTIVE, **changes), 0.01, 1.0, 0.9, seed=0)
+
+
+def train(one: CodecTraining, steps: int, same: bool = True) -> list[dict[str, float]]:
+    one.prepare(tiny.clip_batch)
+    return [one.step(tiny.clip_batch(0 if same else k), generator(0, k, 0), 3e-3) for k in range(steps)]
+
+
+@pytest.mark.parametrize("pair", ["spectral", "seanet"])
+def test_thirty_steps_with_discriminators_lower_the_loss(pair):
+    one = training(pair, adversarial_start_step=3)
+    losses = train(one, 30)
+    heard = [step["mel"] + step["complex"] + step["wave"] for step in losses]
+    assert sum(heard[-5:]) < 0.9 * sum(heard[3:8])
+    assert "discriminator" not in losses[2]
+    assert {"adversarial", "feature_matching", "discriminator"} <= losses[3].keys()
+    assert losses[-1]["discriminator"] < losses[3]["discriminator"]
+    assert all(next(iter(step)) == "loss" for step in losses)
+    valid = one.validate(tiny.clip_batch(0), tiny.rng())
+    assert next(iter(valid)) == "loss" and 1 <= valid["perplexity_least"] <= tiny.CODES
+
+
+def test_the_loss_is_the_sum_of_what_is_named():
+    step = train(training(adversarial_start_step=0), 1)[0]
+    named = ("mel", "complex", "wave", "commitment", "adversarial", "feature_matching")
+    assert step["loss"] == pytest.approx(sum(step[name] for name in named), rel=1e-5)
+
+
+def test_no_discriminators_where_none_are_wanted():
+    one = training(adversarial_start_step=-1)
+    before = [value.clone() for value in one.discriminators.parameters()]
+    assert all("discriminator" not in step for step in train(one, 4))
+    assert all(torch.equal(a, b) for a, b in zip(before, one.discriminators.parameters(), strict=True))
+
+
+def test_fooling_the_discriminators_leaves_them_alone():
+    """The codec's own step must not move or mark the discriminators."""
+    one = training(adversarial_start_step=0, warm_steps=0)
+    one.prepare(tiny.clip_batch)
+    wave = tiny.clip_batch(0)[0]
+    before = [value.clone() for value in one.discriminators.parameters()]
+    made = wave.clone().requires_grad_()
+    sum(one._adversarial(wave, made).values()).backward()
+    assert made.grad.any()
+    for old, value in zip(before, one.discriminators.parameters(), strict=True):
+        assert value.grad is None and value.requires_grad and torch.equal(old, value)
+
+
+def test_codebooks_start_from_data_after_the_warm_up():
+    one = training(warm_steps=3, adversarial_start_step=-1)
+    first = [layer.codebook.clone() for layer in one.codec.quantizer.layers]
+    train(one, 3)
+    for old, layer in zip(first, one.codec.quantizer.layers, strict=True):
+        assert torch.equal(old, layer.codebook)
+    one.step(tiny.clip_batch(1), generator(0, 3, 0), 1e-3)
+    codes = one.codec.eval().encode(torch.cat([tiny.clip_batch(k)[0] for k in range(16)]))
+    for index, (old, layer) in enumerate(zip(first, one.codec.quantizer.layers, strict=True)):
+        assert not torch.equal(old, layer.codebook)
+        assert len(codes[:, index].unique()) > tiny.CODES // 2, index
+
+
+def test_half_of_each_batch_drops_its_last_layers(monkeypatch):
+    one, seen = training(warm_steps=0, adversarial_start_step=-1), []
+    forward = one.codec.quantizer.forward
+    monkeypatch.setattr(
+        one.codec.quantizer, "forward", lambda x, used, *rest: (seen.append(used.clone()), forward(x, used, *rest))[1]
+    )
+    train(one, 20)
+    full, dropped = torch.stack(seen)[:, 0], torch.stack(seen)[:, 1]
+    assert (full == 12).all()
+    assert dropped.min() >= 1 and dropped.max() <= 12 and len(dropped.unique()) > 5
+
+
+def test_a_step_draws_from_its_generator_alone():
+    def one_step(outside: int, own: int) -> float:
+        one = training()
+        one.prepare(tiny.clip_batch)
+        torch.manual_seed(outside)
+        one.step(tiny.clip_batch(0), tiny.rng(own), 1e-3)
+        return float(sum(value.detach().abs().sum() for value in one.codec.parameters()))
+
+    assert one_step(1, 5) == one_step(2, 5) != one_step(1, 6)
+
+
+def test_the_first_weights_follow_the_seed_and_leave_torch_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    one = training()
+    assert torch.rand(1) == expected
+    other = CodecTraining(tiny.CODEC, tiny.OBJECTIVE, 0.01, 1.0, 0.9, seed=1)
+    assert torch.equal(one.codec.encoder.embed.weight, training().codec.encoder.embed.weight)
+    assert not torch.equal(one.codec.encoder.embed.weight, other.codec.encoder.embed.weight)
+
+
+def test_the_average_is_what_is_exported():
+    one = training(adversarial_start_step=-1)
+    train(one, 6)
+    part = one.export({"hours": 1.0})
+    assert part.kind == "codec" and part.card == {"hours": 1.0}
+    assert all(value.dtype == torch.float16 for value in part.tensors.values() if value.is_floating_point())
+    name = "encoder.embed.weight"
+    kept = one.average.average[name]
+    assert torch.equal(part.tensors[name], kept.half())
+    assert not torch.equal(kept, one.codec.state_dict()[name])
+    codec = SoundStream.from_part(part)
+    assert codec.fingerprint == part.fingerprint and codec.encode(tiny.waves(1, 0.1)).shape == (1, 12, 5)

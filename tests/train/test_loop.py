@@ -1,0 +1,260 @@
+"""The loop: the rate over time, guards, and a run that was killed ending in the very weights of one that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+import tiny
+import torch
+
+from segue.artifact import Part
+from segue.errors import SegueError
+from segue.train import state
+from segue.train.codec import CodecTraining
+from segue.train.loop import TrainConfig, generator, learning_rate_at, run
+
+CONFIG = TrainConfig(
+    steps=12, batch_size=2, learning_rate=1e-3, warmup_steps=3, ema_decay=0.9, validate_every=6, checkpoint_every=4
+)
+
+
+class Slope:
+    """A training that is all arithmetic: each step adds batch, rate and a draw to one number."""
+
+    def __init__(self, spoil: int | None = None) -> None:
+        self.value, self.spoil, self.rates, self.prepared = torch.zeros(1, dtype=torch.float64), spoil, [], 0
+
+    def prepare(self, batches) -> None:
+        self.prepared += 1
+        self.value += batches(0)
+
+    def step(self, batch, rng, learning_rate) -> dict[str, float]:
+        self.rates.append(learning_rate)
+        self.value += batch + learning_rate + torch.rand(1, generator=rng)
+        spoilt = self.spoil is not None and len(self.rates) > self.spoil
+        return {"loss": float(self.value), "commitment": float("nan") if spoilt else 0.0}
+
+    def validate(self, batch, rng) -> dict[str, float]:
+        return {"loss": float(self.value + batch + torch.rand(1, generator=rng))}
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, kept) -> None:
+        self.value = kept["value"].clone()
+
+    def export(self, card) -> Part:
+        return Part("slope", {}, {"value": self.value}, card=card)
+
+
+def go(training, folder, config=CONFIG, describe=None, watch=lambda event: None) -> float:
+    given = describe or {"train": dataclasses.asdict(config)}
+    return run(training, lambda step: step / 7, lambda index: index / 3, config, folder, given, watch)
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def stop_at(step: int):
+    def watch(event) -> None:
+        if event.kind == "train" and event.step == step:
+            raise InterruptedError
+
+    return watch
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = TrainConfig(steps=100, learning_rate=2.0, warmup_steps=10, cooldown_fraction=0.2)
+    rates = [learning_rate_at(step, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])
+    assert rates[10:81] == [2.0] * 71
+    assert rates[80:] == pytest.approx([0.1 * (20 - k) for k in range(20)])
+    assert min(rates) > 0
+    flat = TrainConfig(steps=5, learning_rate=1.0, warmup_steps=0, cooldown_fraction=0.0)
+    assert [learning_rate_at(step, flat) for step in range(5)] == [1.0] * 5
+
+
+def test_random_numbers_of_a_step_are_its_own():
+    draws = {
+        float(torch.rand(1, generator=generator(seed, step, stream)))
+        for seed in (0, 1)
+        for step in (0, 1, 2)
+        for stream in (0, 1)
+    }
+    assert len(draws) == 12
+    assert torch.rand(1, generator=generator(3, 4, 1)) == torch.rand(1, generator=generator(3, 4, 1))
+
+
+def test_a_run_leaves_checkpoints_config_and_log(tmp_path):
+    events, training = [], Slope()
+    go(training, tmp_path, watch=events.append)
+    assert training.prepared == 1
+    assert training.rates == [learning_rate_at(step, CONFIG) for step in range(12)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "log.jsonl",
+        "step-00000008",
+        "step-00000012",
+    ]
+    assert [(line["step"], line["kind"]) for line in lines(tmp_path)] == [(6, "valid"), (12, "train"), (12, "valid")]
+    assert [event.step for event in events if event.kind == "train"] == list(range(1, 13))
+    assert [event.step for event in events if event.kind == "checkpoint"] == [4, 8, 12]
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 12
+
+
+@pytest.mark.parametrize("stopped", [1, 4, 5, 11])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stopped):
+    whole, again = Slope(), Slope()
+    go(whole, tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        go(Slope(), tmp_path / "broken", watch=stop_at(stopped))
+    go(again, tmp_path / "broken")
+    assert torch.equal(again.value, whole.value)
+    assert again.prepared == (1 if stopped <= 4 else 0)
+    before, after = ([{**line, "seconds": 0} for line in lines(tmp_path / name)] for name in ("whole", "broken"))
+    assert before == after
+
+
+def test_the_keyboard_stops_it_at_a_checkpoint(tmp_path):
+    def watch(event) -> None:
+        if event.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Slope(), tmp_path, watch=watch)
+    assert (tmp_path / "step-00000005").is_dir()
+
+
+def test_log_lines_past_the_resumed_step_are_dropped(tmp_path):
+    with pytest.raises(InterruptedError):
+        go(Slope(), tmp_path, watch=stop_at(7))
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 7, "kind": "train", "loss": 1.0}\n{"step": 8, "kin')
+    assert [line["step"] for line in map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()[:2])] == [6, 7]
+    go(Slope(), tmp_path)
+    assert [line["step"] for line in lines(tmp_path)] == [6, 12, 12]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(SegueError, match=r"step 5: commitment is nan.*checkpoint is kept"):
+        go(Slope(spoil=5), tmp_path)
+    assert (tmp_path / "step-00000004").is_dir()
+    assert state.load_newest(tmp_path)[0] == 4
+
+
+def test_a_failing_batch_is_told(tmp_path):
+    def batches(step: int) -> float:
+        if step == 3:
+            raise SegueError("x.wav: gone")
+        return 0.0
+
+    with pytest.raises(SegueError, match=r"x\.wav: gone"):
+        run(Slope(), batches, None, CONFIG, tmp_path, {})
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path):
+    go(Slope(), tmp_path)
+    with pytest.raises(SegueError, match=r"train\.learning_rate=0\.001, now 0\.01"):
+        go(Slope(), tmp_path, dataclasses.replace(CONFIG, learning_rate=0.01))
+    with pytest.raises(SegueError, match=r"model\.width=None, now 3"):
+        go(Slope(), tmp_path, describe={"train": dataclasses.asdict(CONFIG), "model": {"width": 3}})
+    longer = Slope()
+    go(longer, tmp_path, dataclasses.replace(CONFIG, steps=14))
+    assert len(longer.rates) == 2
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+    go(Slope(), tmp_path)
+    again = Slope()
+    go(again, tmp_path)
+    assert again.rates == [] and float(again.value) > 0
+
+
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path):
+    whole, again = Slope(), Slope()
+    go(whole, tmp_path)
+    weights = tmp_path / "step-00000012" / "state.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2])
+    with pytest.warns(UserWarning, match="passed over"):
+        go(again, tmp_path)
+    assert len(again.rates) == 4 and torch.equal(again.value, whole.value)
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
+    go(Slope(), tmp_path)
+    for name in ("step-00000008", "step-00000012"):
+        (tmp_path / name / "state.json").write_text("{")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(SegueError, match="no checkpoint can be read"):
+            go(Slope(), tmp_path)
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import test_loop
+test_loop.train_codec(Path(sys.argv[1]), lambda e: e.step == 7 and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def train_codec(folder, watch=lambda event: None) -> CodecTraining:
+    training = CodecTraining(tiny.CODEC, tiny.OBJECTIVE, 0.01, 1.0, CONFIG.ema_decay, seed=1)
+    run(training, tiny.clip_batch, tiny.clip_batch, CONFIG, folder, {"train": dataclasses.asdict(CONFIG)}, watch)
+    return training
+
+
+def tensors(value, path="") -> dict[str, object]:
+    """Every leaf of a nested state by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in tensors(item, f"{path}/{key}").items()}
+    if isinstance(value, list | tuple):
+        return {k: v for index, item in enumerate(value) for k, v in tensors(item, f"{path}/{index}").items()}
+    return {path: value}
+
+
+def test_a_codec_killed_in_training_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, child_environment):
+    environment = child_environment
+    environment = {**environment, "PYTHONPATH": f"{environment['PYTHONPATH']}{os.pathsep}{os.path.dirname(__file__)}"}
+    killed = subprocess.run([sys.executable, "-c", CHILD, tmp_path / "killed"], env=environment, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in (tmp_path / "killed").glob("step-*")) == ["step-00000004"]
+    events = []
+    resumed = train_codec(tmp_path / "killed", events.append)
+    assert min(event.step for event in events) == 5
+    unbroken = train_codec(tmp_path / "unbroken")
+    ours, theirs = tensors(resumed.state_dict()), tensors(unbroken.state_dict())
+    assert ours.keys() == theirs.keys() and len(ours) > 300
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value) if isinstance(value, torch.Tensor) else ours[name] == value, name
+    assert resumed.export({}).fingerprint == unbroken.export({}).fingerprint
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    save, calls = state.save_file, []
+
+    def fills_up(values, path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save(values, path)
+
+    monkeypatch.setattr(state, "save_file", fills_up)
+    with pytest.raises(SegueError, match="No space left on device"):
+        go(Slope(), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*step*")) == ["step-00000004"]
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+    whole, again = Slope(), Slope()
+    go(again, tmp_path)
+    go(whole, tmp_path / "whole")
+    assert torch.equal(again.value, whole.value)
