@@ -92,9 +92,9 @@ def tiny() -> Recipe:
         num_coarse=4,
         codec=CodecRecipe(
             CodecConfig(),
-            CodecObjective(adversarial_start_step=4700),
+            CodecObjective(adversarial_start_step=-1),
             TrainConfig(
-                steps=5250,
+                steps=4400,
                 batch_size=8,
                 crop_seconds=1.28,
                 learning_rate=8e-4,
@@ -109,25 +109,57 @@ def tiny() -> Recipe:
             SemanticConfig(),
             cluster_batches=100,
             train=TrainConfig(
-                steps=6000, batch_size=16, crop_seconds=6.0, learning_rate=1e-3, warmup_steps=300, ema_decay=0.998
+                steps=1800,
+                batch_size=12,
+                crop_seconds=6.0,
+                learning_rate=1.5e-3,
+                warmup_steps=100,
+                cooldown_fraction=0.3,
+                ema_decay=0.99,
+                validate_every=200,
+                checkpoint_every=100,
             ),
         ),
         semantic_stage=StageRecipe(
-            TransformerConfig(width=192, depth=4, heads=4, feedforward=512, dropout=0.1),
+            TransformerConfig(width=192, depth=4, heads=4, feedforward=512, kv_heads=2, dropout=0.1),
             TrainConfig(
-                steps=3000, batch_size=16, crop_seconds=15.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+                steps=900,
+                batch_size=16,
+                crop_seconds=12.0,
+                learning_rate=2e-3,
+                warmup_steps=100,
+                cooldown_fraction=0.4,
+                ema_decay=0.99,
+                validate_every=100,
+                checkpoint_every=100,
             ),
         ),
         coarse_stage=StageRecipe(
-            TransformerConfig(width=256, depth=4, heads=4, feedforward=640),
+            TransformerConfig(width=256, depth=4, heads=4, feedforward=640, kv_heads=2),
             TrainConfig(
-                steps=3000, batch_size=8, crop_seconds=5.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+                steps=900,
+                batch_size=8,
+                crop_seconds=3.0,
+                learning_rate=2e-3,
+                warmup_steps=50,
+                cooldown_fraction=0.4,
+                ema_decay=0.98,
+                validate_every=100,
+                checkpoint_every=50,
             ),
         ),
         fine_stage=StageRecipe(
-            TransformerConfig(width=192, depth=3, heads=4, feedforward=512),
+            TransformerConfig(width=192, depth=3, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=2000, batch_size=8, crop_seconds=2.0, learning_rate=1e-3, warmup_steps=100, ema_decay=0.99
+                steps=900,
+                batch_size=8,
+                crop_seconds=1.0,
+                learning_rate=2e-3,
+                warmup_steps=50,
+                cooldown_fraction=0.4,
+                ema_decay=0.98,
+                validate_every=100,
+                checkpoint_every=50,
             ),
         ),
     )

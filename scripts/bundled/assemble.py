@@ -1,0 +1,46 @@
+"""Put trained parts together as the bundled bundles, with the curve of each training beside it.
+
+    python scripts/bundled/assemble.py RUNS segue/bundled
+
+Both bundles share one codec. A part that has not changed is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from segue.artifact import load_part, save_part
+from segue.bundle import save_bundle
+from segue.parts import artifact_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    codec = keep(arguments.runs / "codec", arguments.out / "codec")
+    for name in ("speech", "piano"):
+        bundle = arguments.out / name
+        folders = {"codec": codec, "semantic": keep(arguments.runs / f"{name}-semantic", bundle / "semantic")}
+        for stage in ("semantic", "coarse", "fine"):
+            run = arguments.runs / f"{name}-{stage}-stage"
+            folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
+        save_bundle(bundle, name, folders)
+        size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors"))
+        print(f"{bundle}: {size / 1e6:.1f} MB beside the codec's {(codec / 'weights.safetensors').stat().st_size / 1e6:.1f}")
+
+
+def keep(run: Path, target: Path) -> Path:
+    """Copy a run's artifact and its curve; returns `target`."""
+    part = load_part(artifact_folder(run))
+    if not (target / "part.json").is_file() or load_part(target).fingerprint != part.fingerprint:
+        save_part(part, target)
+    shutil.copyfile(run / "log.jsonl", target / "log.jsonl")
+    return target
+
+
+if __name__ == "__main__":
+    main()
