@@ -123,7 +123,7 @@ def tiny() -> Recipe:
         semantic_stage=StageRecipe(
             TransformerConfig(width=192, depth=4, heads=4, feedforward=512, kv_heads=2, dropout=0.1),
             TrainConfig(
-                steps=900,
+                steps=500,
                 batch_size=16,
                 crop_seconds=12.0,
                 learning_rate=2e-3,
@@ -137,7 +137,7 @@ def tiny() -> Recipe:
         coarse_stage=StageRecipe(
             TransformerConfig(width=256, depth=4, heads=4, feedforward=640, kv_heads=2),
             TrainConfig(
-                steps=900,
+                steps=550,
                 batch_size=8,
                 crop_seconds=3.0,
                 learning_rate=2e-3,
@@ -151,7 +151,7 @@ def tiny() -> Recipe:
         fine_stage=StageRecipe(
             TransformerConfig(width=192, depth=3, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=900,
+                steps=800,
                 batch_size=8,
                 crop_seconds=1.0,
                 learning_rate=2e-3,

@@ -1,6 +1,6 @@
 """Cut the two prompts in examples/ out of held-out recordings.
 
-    python scripts/bundled/examples.py SPEECH/valid PIANO/valid examples
+python scripts/bundled/examples.py SPEECH/valid PIANO/valid examples
 """
 
 from __future__ import annotations
