@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from segue import parts
+from segue import audio, parts
 from segue.artifact import load_part, save_part
 from segue.bundle import save_bundle
 from segue.codec.soundstream import SoundStream
@@ -22,6 +22,8 @@ from segue.recipes import Recipe
 from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train.loop import Event
 
+FRAMES_A_TOKEN = 20
+SMALLEST_VOCABULARY = 16
 STAGES: tuple[StreamName, ...] = ("semantic", "coarse", "fine")
 
 
@@ -46,6 +48,7 @@ def fit(
     Raises:
         SegueError: if the data can't be used, `out` was begun with another recipe, or training diverges.
     """
+    recipe = with_vocabulary_for(recipe, data)
     work = out / "work"
     folders: dict[str, Path] = {"codec": out / "codec", "semantic": out / "semantic"}
     codec_artifact = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e))
@@ -76,6 +79,24 @@ def fit(
         _copy(made, folders[role], "stage")
     save_bundle(out, out.resolve().name, folders)
     return out
+
+
+def with_vocabulary_for(recipe: Recipe, data: SoundData) -> Recipe:
+    """The recipe with no more semantic tokens than the sound can fill: some twenty frames each, a power of two."""
+    lengths = [seconds for folder in data.folders for seconds in map(_seconds, audio.find(folder))]
+    frames = int(sum(lengths) * SemanticTokenizer.frame_rate)
+    tokenizer = recipe.semantic.model.tokenizer
+    most = max(SMALLEST_VOCABULARY, 2 ** ((frames // FRAMES_A_TOKEN).bit_length() - 1))
+    size = min(tokenizer.vocab_size, most)
+    model = dataclasses.replace(recipe.semantic.model, tokenizer=dataclasses.replace(tokenizer, vocab_size=size))
+    return dataclasses.replace(recipe, semantic=dataclasses.replace(recipe.semantic, model=model))
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return audio.duration_seconds(path)
+    except SegueError:
+        return 0.0  # training counts and lists it among the skipped
 
 
 def with_steps(recipe: Recipe, factor: float) -> Recipe:
