@@ -155,7 +155,7 @@ def continue_wave(
 
     The prompt is tokenised from its end: what is left over of a whole number of semantic frames is at its start. It
     is decoded together with the continuation, so that the decoder is warm, then replaced by the original through a
-    short equal-power crossfade.
+    short crossfade (of equal amplitude: both sides are the same sound).
 
     Args:
         codec: codes of the stages that follow.
@@ -289,7 +289,8 @@ def join(prompt: Tensor, decoded: Tensor, decoded_prompt: int, sample_rate: int)
     """
     fade = min(seconds_to_samples(CROSSFADE_SECONDS, sample_rate), decoded_prompt)
     angle = (torch.arange(fade, dtype=prompt.dtype, device=prompt.device) + 0.5) / fade * (math.pi / 2)
-    seam = prompt[-fade:] * angle.cos() + decoded[decoded_prompt - fade : decoded_prompt] * angle.sin()
+    rising = angle.sin().square()
+    seam = prompt[-fade:] * (1 - rising) + decoded[decoded_prompt - fade : decoded_prompt] * rising
     return torch.cat([prompt[:-fade], seam, decoded[decoded_prompt:]])
 
 
