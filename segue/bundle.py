@@ -138,11 +138,12 @@ def load(name: str | Path) -> Bundle:
     """
     folder = locate(name)
     parts = load_parts(folder)
-    codec, semantic = SoundStream.from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
-    stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
+    with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
+        codec, semantic = SoundStream.from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
+        stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
     units.frame_ratio(codec.frame_rate, semantic.frame_rate)
     return Bundle(
-        name=read_json(folder / _FILE, "bundle")["name"],
+        name=str(read_json(folder / _FILE, "bundle").get("name", folder.name)),
         folder=folder,
         codec=codec,
         semantic=semantic,
@@ -180,10 +181,10 @@ def load_parts(folder: Path) -> dict[str, Part]:
     description = read_json(folder / _FILE, "bundle")
     if description.get("format_version") != FORMAT_VERSION:
         raise SegueError(f"{folder}: bundle format {description.get('format_version')}, {FORMAT_VERSION} is read here")
-    parts = {}
+    parts, entries = {}, description.get("parts")
     for role in ROLES:
-        entry = description.get("parts", {}).get(role)
-        if not isinstance(entry, dict) or not {"folder", "fingerprint"} <= entry.keys():
+        entry = entries.get(role) if isinstance(entries, dict) else None
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("folder", "fingerprint")):
             raise SegueError(f"{folder / _FILE}: the part {role} is missing or has no folder and fingerprint")
         part = load_part(folder / entry["folder"], _KINDS.get(role, "stage"))
         if part.fingerprint != entry["fingerprint"]:

@@ -66,7 +66,7 @@ def continue_(
     """Go on with a recording."""
     began = time.perf_counter()
     audio.writable_format(out)
-    if prompt_seconds <= 0:
+    if not 0 < prompt_seconds < float("inf"):
         raise SegueError(f"--prompt-seconds {prompt_seconds}: ask for more than 0")
     _use_threads(threads)
     loaded = load(bundle)
@@ -292,7 +292,7 @@ def main() -> None:
     try:
         app()
     except SegueError as error:
-        err.print(f"segue: {error}", markup=False)
+        err.print(f"segue: {' '.join(str(error).split())}", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("segue: stopped; the last checkpoint is kept")
@@ -301,13 +301,13 @@ def main() -> None:
 
 def _prompt(path: Path, seconds: float, bundle: Bundle) -> Tensor:
     recording = audio.read(path, bundle.sample_rate)
-    _notes(recording)
     wanted = units.seconds_to_samples(seconds, bundle.sample_rate)
     if recording.wave.shape[-1] < wanted:
         raise SegueError(
             f"{path}: {recording.seconds:.2f} s long, but --prompt-seconds asks for {seconds:g}; "
             f"give --prompt-seconds {int(recording.seconds * 100) / 100:g} or less"
         )
+    _notes(recording)
     return recording.wave[:wanted]
 
 

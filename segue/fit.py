@@ -105,7 +105,7 @@ def with_steps(recipe: Recipe, factor: float) -> Recipe:
     Raises:
         SegueError: if the factor is not above zero.
     """
-    if factor <= 0:
+    if not 0 < factor < float("inf"):
         raise SegueError(f"factor {factor}: use a number above 0")
     changed = {}
     for role in ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage"):

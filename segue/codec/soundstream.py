@@ -49,6 +49,11 @@ class CodecConfig:
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     seanet: SeanetConfig = field(default_factory=SeanetConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop_length", "num_codebooks", "codebook_size", "code_width"):
+            if getattr(self, name) < 1:
+                raise SegueError(f"codec {name} {getattr(self, name)}: at least 1")
+
 
 class SoundStream(nn.Module):
     """The codec.

@@ -30,7 +30,7 @@ class Clips:
         files: which of the files to take.
 
     Raises:
-        SegueError: if a folder is missing or holds no sound that can be read.
+        SegueError: if a folder is missing or holds no sound that can be read, or a weight is not above 0.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Clips:
     ) -> None:
         if weights is not None and len(weights) != len(folders):
             raise SegueError(f"{len(weights)} weights for {len(folders)} folders; give one a folder")
+        if weights is not None and not all(0 < weight < float("inf") for weight in weights):
+            raise SegueError(f"weights {list(weights)}: each must be above 0; leave out a folder that is not wanted")
         self.sample_rate, self.crop_seconds, self.batch_size, self.seed = sample_rate, crop_seconds, batch_size, seed
         self.skipped: list[str] = []
         self.paths: list[Path] = []

@@ -90,6 +90,7 @@ def tokenise(
     for index, (folder, path) in enumerate(wanted):
         name = path.relative_to(folder).as_posix()
         key = name if len(folders) == 1 else f"{folder.name}/{name}"
+        on_progress(index, len(wanted))
         if key in known:
             kept += 1
         else:
@@ -113,8 +114,8 @@ def tokenise(
                 )
             )
             written, seconds = written + 1, seconds + recording.seconds
-        on_progress(index + 1, len(wanted))
     writer.flush()
+    on_progress(len(wanted), len(wanted))
     with written_file(store / "skipped.jsonl") as beside:
         beside.write_text("".join(json.dumps(line) + "\n" for line in skipped))
     if written + kept == 0:

@@ -61,6 +61,22 @@ class TrainConfig:
     validate_batches: int = 4
     checkpoint_every: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "validate_batches", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise SegueError(f"train.{name} {getattr(self, name)}: at least 1")
+        for name in ("crop_seconds", "learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SegueError(f"train.{name} {getattr(self, name)}: a number above 0")
+        for name in ("warmup_steps", "weight_decay", "gradient_clip", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SegueError(f"train.{name} {getattr(self, name)}: a number from 0 on")
+        if not 0 <= self.cooldown_fraction <= 1 or not 0 <= self.ema_decay < 1:
+            raise SegueError(
+                f"train.cooldown_fraction {self.cooldown_fraction}, train.ema_decay {self.ema_decay}: from 0 to 1, "
+                "the decay below 1"
+            )
+
 
 class Training(Protocol):
     """What one part's training offers to the loop."""

@@ -1,0 +1,267 @@
+"""Bundles: parts that belong together, or a line that says why not; and continuations that a seed decides."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import segue
+from segue.artifact import load_part
+from segue.bundle import ROLES, bundled_names, load, locate, save_bundle
+from segue.errors import SegueError
+from segue.generate.sampling import Sampling
+
+PROMPT = tiny.sound(1.0, 3)
+
+
+@pytest.fixture
+def copied(bundle_folder, tmp_path):
+    """A bundle to spoil."""
+    return shutil.copytree(bundle_folder, tmp_path / "copied")
+
+
+@pytest.fixture(scope="session")
+def other_folder(tmp_path_factory):
+    """Another bundle, of other random weights."""
+    return tiny.make_bundle(tmp_path_factory.mktemp("bundles") / "other", seed=1)
+
+
+def edit(folder, change) -> None:
+    description = json.loads((folder / "bundle.json").read_text())
+    change(description)
+    (folder / "bundle.json").write_text(json.dumps(description))
+
+
+def test_a_bundle_is_loaded_by_its_folder(bundle, bundle_folder):
+    assert bundle.name == "tiny" and bundle.folder == bundle_folder and bundle.sample_rate == 16_000
+    assert set(bundle.fingerprints) == set(bundle.cards) == set(ROLES)
+    assert bundle.fingerprints["codec"] == bundle.codec.fingerprint == load_part(bundle_folder / "codec").fingerprint
+    assert bundle.fingerprints["semantic"] == bundle.semantic.fingerprint
+    assert len(bundle.fingerprint) == 16
+    assert load(str(bundle_folder)).fingerprint == bundle.fingerprint
+    assert not bundle.codec.training and not bundle.stages.fine.training
+    assert segue.load is load
+
+
+def test_a_bundle_may_be_moved(copied, tmp_path, bundle):
+    moved = copied.rename(tmp_path / "elsewhere")
+    assert load(moved).fingerprint == bundle.fingerprint
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere", "speach"):
+        with pytest.raises(SegueError, match=r"neither a folder with bundle\.json nor one of"):
+            locate(place)
+
+
+@pytest.mark.parametrize("role", ["semantic_stage", "coarse_stage", "fine_stage", "codec", "semantic"])
+def test_a_part_of_another_bundle_is_refused(copied, other_folder, role):
+    shutil.rmtree(copied / role)
+    shutil.copytree(other_folder / role, copied / role)
+    with pytest.raises(SegueError, match=f"{role} has fingerprint .* put that part back"):
+        load(copied)
+    stated = load_part(copied / role).fingerprint
+    edit(copied, lambda d: d["parts"][role].update(fingerprint=stated))
+    with pytest.raises(SegueError, match=r"was trained on .* parts of different bundles don't mix"):
+        load(copied)
+    with pytest.raises(SegueError, match="don't mix"):
+        save_bundle(copied, "mixed", {name: copied / name for name in ROLES})
+
+
+def test_stages_in_each_others_place_are_refused(copied):
+    def exchange(description) -> None:
+        parts = description["parts"]
+        parts["coarse_stage"], parts["fine_stage"] = parts["fine_stage"], parts["coarse_stage"]
+
+    edit(copied, exchange)
+    with pytest.raises(SegueError, match="stands in the"):
+        load(copied)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_missing_part_is_named(copied, role):
+    shutil.rmtree(copied / role)
+    with pytest.raises(SegueError, match=f"{role}/part.json: not found"):
+        load(copied)
+    edit(copied, lambda d: d["parts"].pop(role))
+    with pytest.raises(SegueError, match=f"the part {role} is missing"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(format_version=2),
+        lambda d: d.pop("parts"),
+        lambda d: d.update(parts=[]),
+        lambda d: d["parts"].update(codec="codec"),
+        lambda d: d["parts"]["codec"].pop("fingerprint"),
+        lambda d: d["parts"]["codec"].update(folder=3),
+        lambda d: d["parts"]["codec"].update(folder="semantic"),
+    ],
+)
+def test_a_damaged_description_is_refused(copied, change):
+    edit(copied, change)
+    with pytest.raises(SegueError):
+        load(copied)
+
+
+def test_a_corrupt_part_is_refused(copied):
+    weights = copied / "coarse_stage" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(SegueError, match=r"coarse_stage.*damaged"):
+        load(copied)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.237])
+def test_a_continuation_is_prompt_and_the_seconds_asked_for(bundle, seconds):
+    made = bundle.continue_audio(PROMPT, 16_000, seconds, seed=4)
+    assert made.wave.shape == (1, 16_000 + round(16_000 * seconds)) and made.samples == (made.wave.shape[1],)
+    assert made.wave.dtype == torch.float32 and torch.isfinite(made.wave).all()
+    assert made.sample_rate == 16_000 and made.prompt_seconds == 1.0 and made.seeds == (4,)
+    assert np.array_equal(made.wave[0, :15_680].numpy(), PROMPT[:15_680])
+    frames = 50 + -(-round(16_000 * seconds) // 640) * 2
+    assert made.tokens.codes.shape == (1, 12, frames) and made.tokens.semantic.shape == (1, frames // 2)
+    assert made.tokens.coarse.shape[1] == 4 and made.tokens.fine.shape[1] == 8
+
+
+def test_a_seed_decides(bundle):
+    first = bundle.continue_audio(PROMPT, 16_000, 0.8, seed=1)
+    assert torch.equal(first.wave, bundle.continue_audio(PROMPT, 16_000, 0.8, seed=1).wave)
+    torch.manual_seed(99)
+    assert torch.equal(first.wave, bundle.continue_audio(PROMPT, 16_000, 0.8, seed=1).wave)
+    other = bundle.continue_audio(PROMPT, 16_000, 0.8, seed=2)
+    assert not torch.equal(first.tokens.semantic, other.tokens.semantic)
+    assert (first.wave - other.wave)[0, 16_000:].abs().max() > 1e-3
+
+
+def test_a_continuation_among_several_is_the_one_made_alone(bundle):
+    together = bundle.continue_audio(PROMPT, 16_000, 0.8, seed=5, num=2)
+    assert together.wave.shape[0] == 2 and together.seeds == (5, 6)
+    for row in (0, 1):
+        alone = bundle.continue_audio(PROMPT, 16_000, 0.8, seed=5 + row)
+        assert torch.equal(together.tokens.codes[row], alone.tokens.codes[0])
+        assert torch.equal(together.tokens.semantic[row], alone.tokens.semantic[0])
+        assert torch.equal(together.wave[row], alone.wave[0])
+
+
+def test_any_rate_and_channels_come_in(bundle):
+    stereo = np.stack([tiny.sound(1.0, 3, 44_100)] * 2, axis=1)
+    made = bundle.continue_audio(stereo, 44_100, 0.4)
+    assert made.sample_rate == 16_000 and made.wave.shape == (1, 16_000 + 6400)
+    integers = bundle.continue_audio(torch.from_numpy(PROMPT).double(), 16_000, 0.4)
+    assert torch.equal(integers.wave, bundle.continue_audio(PROMPT, 16_000, 0.4).wave)
+
+
+def test_no_temperature_no_chance(bundle):
+    made = [bundle.continue_audio(PROMPT, 16_000, 0.4, seed=s, temperature=(0, 0, 0)).wave for s in (1, 2)]
+    assert torch.equal(*made)
+    only = [bundle.continue_audio(PROMPT, 16_000, 0.4, seed=s, top_k=1).wave for s in (1, 2)]
+    assert torch.equal(*only) and torch.equal(only[0], made[0])
+    assert Sampling(0.0).temperature == 0
+
+
+def test_progress_is_told_for_every_stage(bundle):
+    told = []
+    bundle.continue_audio(PROMPT, 16_000, 0.4, on_progress=lambda *news: told.append(news))
+    assert [name for name in dict.fromkeys(news[0] for news in told)] == ["semantic", "coarse", "fine"]
+    assert all(done <= total for _, done, total in told)
+    last = {name: (done, total) for name, done, total in told}
+    assert all(done == total for done, total in last.values())
+
+
+@pytest.mark.parametrize(
+    ("wave", "rate", "options"),
+    [
+        (PROMPT[:1599], 16_000, {}),
+        (PROMPT[:0], 16_000, {}),
+        (0 * PROMPT, 16_000, {}),
+        (PROMPT + np.nan, 16_000, {}),
+        (PROMPT[None, None], 16_000, {}),
+        ((PROMPT * 32767).astype(np.int16), 16_000, {}),
+        (PROMPT, 0, {}),
+        (PROMPT, 16_000, {"seconds": 0}),
+        (PROMPT, 16_000, {"seconds": -1}),
+        (PROMPT, 16_000, {"seconds": float("nan")}),
+        (PROMPT, 16_000, {"seconds": float("inf")}),
+        (PROMPT, 16_000, {"num": 0}),
+        (PROMPT, 16_000, {"seed": -1}),
+        (PROMPT, 16_000, {"temperature": (1.0, 1.0)}),
+        (PROMPT, 16_000, {"temperature": (1.0, -1.0, 1.0)}),
+        (PROMPT, 16_000, {"temperature": (1.0, float("nan"), 1.0)}),
+        (PROMPT, 16_000, {"top_k": 0}),
+        (PROMPT, 16_000, {"top_p": 0.0}),
+        (PROMPT, 16_000, {"top_p": 1.5}),
+    ],
+)
+def test_what_can_not_be_continued_is_refused(bundle, wave, rate, options):
+    with pytest.raises(SegueError):
+        bundle.continue_audio(wave, rate, **{"seconds": 0.4, **options})
+
+
+def test_reconstruction_keeps_the_length(bundle):
+    wave = torch.from_numpy(PROMPT[:12_345])
+    full, one = bundle.reconstruct(wave), bundle.reconstruct(wave, 1)
+    assert full.shape == one.shape == wave.shape
+    assert torch.equal(full, bundle.reconstruct(wave, 12)) and not torch.equal(full, one)
+    with pytest.raises(SegueError, match="this codec has 1 to 12"):
+        bundle.reconstruct(wave, 13)
+
+
+BARE = """
+import sys
+
+WANTED = {"torch", "numpy", "soundfile", "soxr", "safetensors", "segue"}
+UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"}
+
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in UNWANTED:
+            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
+sys.meta_path.insert(0, Only())
+
+import logging, os, random, warnings
+import numpy, torch
+torch.manual_seed(7); random.seed(7); numpy.random.seed(7)
+def world():
+    return (torch.get_num_threads(), torch.get_num_interop_threads(), torch.initial_seed(),
+            torch.get_rng_state().sum().item(), random.getstate(), numpy.random.get_state()[1].tolist(),
+            logging.root.level, list(logging.root.handlers), warnings.showwarning, warnings.warn,
+            list(warnings.filters), dict(os.environ), torch.is_grad_enabled(), torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(), sys.excepthook)
+before = world()
+import segue
+assert world() == before, "importing segue changed the world"
+import soundfile
+bundle = segue.load(sys.argv[1])
+wave, rate = soundfile.read(sys.argv[2])
+made = bundle.continue_audio(wave, rate, seconds=0.4, seed=3)
+soundfile.write(sys.argv[3], made.wave[0].numpy(), made.sample_rate)
+assert not UNWANTED & {name.split(".")[0] for name in sys.modules}
+after = world()
+assert after[:-1] == before[:-1], "continuing changed the world"
+print(made.wave.shape[1])
+"""
+
+
+def test_five_packages_are_enough_and_importing_changes_nothing(bundle_folder, speech, tmp_path, child_environment):
+    command = [sys.executable, "-c", BARE, bundle_folder, speech, tmp_path / "out.wav"]
+    done = subprocess.run(command, env=child_environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(24_000 + 6400) and (tmp_path / "out.wav").is_file()
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_bundled_bundle_continues(name):
+    bundle = load(name)
+    made = bundle.continue_audio(PROMPT, 16_000, 0.2, seed=0)
+    assert made.wave.shape == (1, 16_000 + 3200)
+    assert torch.equal(made.wave, bundle.continue_audio(PROMPT, 16_000, 0.2, seed=0).wave)
+    assert all({"hours", "steps", "licence"} <= card.keys() for card in bundle.cards.values())

@@ -1,0 +1,300 @@
+"""The command line: every verb, and what the caller can mend costs one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+
+from segue import audio
+from segue.bundle import load
+
+PROMPT = ("--prompt-seconds", "1", "--seconds", "0.4")
+KEYS = {
+    "out",
+    "prompt_seconds",
+    "seconds_made",
+    "wall_seconds",
+    "real_time_factor",
+    "seeds",
+    "bundle",
+    "bundle_fingerprint",
+}
+
+
+def refused(outcome, folder, about: str = "") -> None:
+    """One line of refusal, and no half-made file in `folder`."""
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("segue: "), outcome.err
+    assert about in lines[0] and "Traceback" not in outcome.err
+    assert [path for path in folder.rglob("*") if path.name.startswith("out") or path.name.endswith(".part")] == []
+
+
+def bad_prompt(kind: str, folder):
+    path, wave = folder / f"{kind}.wav", tiny.sound(1.5)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("not a sound " * 400)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "no samples":
+        soundfile.write(path, wave[:0], 16_000)
+    elif kind == "short":
+        soundfile.write(path, wave[:1500], 16_000)
+    elif kind == "too short for the prompt":
+        soundfile.write(path, wave[:12_000], 16_000)
+    elif kind == "too short stereo at another rate":
+        soundfile.write(path, np.stack([wave[:12_000]] * 2, axis=1), 22_050)
+    elif kind == "silence":
+        soundfile.write(path, 0 * wave, 16_000)
+    elif kind == "NaN":
+        wave[100] = np.nan
+        soundfile.write(path, wave, 16_000, subtype="FLOAT")
+    return path
+
+
+BAD_PROMPTS = {
+    "missing": "no such file",
+    "folder": "a folder, not a sound file",
+    "text": "not a sound file",
+    "empty": "the file is empty",
+    "no samples": "no samples",
+    "short": "at least 0.1 s",
+    "too short for the prompt": "0.75 s long, but --prompt-seconds asks for 1",
+    "too short stereo at another rate": "give --prompt-seconds 0.54 or less",
+    "silence": "nothing but silence",
+    "NaN": "NaN",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PROMPTS)
+def test_a_bad_prompt_is_refused(cli, tmp_path, bundle_folder, kind):
+    path = bad_prompt(kind, tmp_path)
+    outcome = cli("continue", path, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, *PROMPT)
+    refused(outcome, tmp_path, BAD_PROMPTS[kind])
+    assert str(path) in outcome.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "silence"])
+def test_a_bad_recording_is_not_reconstructed(cli, tmp_path, bundle_folder, kind):
+    path = bad_prompt(kind, tmp_path)
+    refused(
+        cli("reconstruct", path, "--out", tmp_path / "out.wav", "--bundle", bundle_folder), tmp_path, BAD_PROMPTS[kind]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "about"),
+    [
+        (("--prompt-seconds", "0"), "--prompt-seconds 0"),
+        (("--prompt-seconds", "nan"), "--prompt-seconds nan"),
+        (("--prompt-seconds", "inf"), "--prompt-seconds inf"),
+        (("--seconds", "0"), "seconds 0"),
+        (("--seconds", "-3"), "seconds -3"),
+        (("--seconds", "nan"), "seconds nan"),
+        (("--num", "0"), "num 0"),
+        (("--seed", "-1"), "seeds [-1]"),
+        (("--temperature", "1", "-1", "1"), "temperature -1"),
+        (("--top-k", "0"), "top_k 0"),
+        (("--top-p", "0"), "top_p 0"),
+        (("--threads", "0"), "--threads 0"),
+        (("--bundle", "speach"), "bundle speach"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(cli, tmp_path, bundle_folder, speech, options, about):
+    outcome = cli("continue", speech, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, *PROMPT, *options)
+    refused(outcome, tmp_path, about)
+
+
+@pytest.mark.parametrize("verb", ["continue", "reconstruct"])
+@pytest.mark.parametrize(
+    ("out", "about"),
+    [("file/out.wav", "can't be written"), ("/proc/out.wav", "can't be written"), ("x.aac", "can't write .aac")],
+)
+def test_a_place_that_can_not_be_written_is_refused(cli, tmp_path, bundle_folder, speech, verb, out, about):
+    (tmp_path / "file").write_text("")
+    more = PROMPT if verb == "continue" else ()
+    refused(cli(verb, speech, "--out", tmp_path / out, "--bundle", bundle_folder, *more), tmp_path, about)
+
+
+@pytest.mark.parametrize("verb", ["continue", "reconstruct"])
+def test_a_full_disk_is_refused(cli, tmp_path, bundle_folder, speech, small_disk, verb):
+    more = PROMPT if verb == "continue" else ()
+    with small_disk():
+        outcome = cli(verb, speech, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, *more)
+    refused(outcome, tmp_path, "check folder and space")
+
+
+@pytest.mark.parametrize("verb", ["continue", "info"])
+@pytest.mark.parametrize("how", ["mixed", "corrupt", "part gone", "no bundle"])
+def test_a_bad_bundle_is_refused(cli, tmp_path, bundle_folder, speech, verb, how):
+    folder = shutil.copytree(bundle_folder, tmp_path / "copied")
+    if how == "mixed":
+        description = json.loads((folder / "bundle.json").read_text())
+        description["parts"]["codec"]["fingerprint"] = "0123456789abcdef"
+        (folder / "bundle.json").write_text(json.dumps(description))
+    elif how == "corrupt":
+        weights = folder / "semantic" / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:100])
+    elif how == "part gone":
+        shutil.rmtree(folder / "fine_stage")
+    else:
+        (folder / "bundle.json").unlink()
+    about = {"mixed": "0123456789abcdef", "corrupt": "damaged", "part gone": "fine_stage", "no bundle": "bundle.json"}
+    if verb == "info":
+        refused(cli("info", folder), tmp_path, about[how])
+    else:
+        refused(cli("continue", speech, "--out", tmp_path / "out.wav", "--bundle", folder), tmp_path, about[how])
+
+
+def test_it_goes_on_and_the_same_seed_gives_the_same_bytes(cli, tmp_path, bundle_folder, speech):
+    def made(name: str, *more) -> bytes:
+        outcome = cli("continue", speech, "--out", tmp_path / name, "--bundle", bundle_folder, *PROMPT, *more)
+        assert outcome.code == 0 and outcome.out == "" and name in outcome.err, outcome
+        return (tmp_path / name).read_bytes()
+
+    first = made("a.wav", "--seed", "3")
+    assert made("b.wav", "--seed", "3") == first != made("c.wav", "--seed", "4")
+    info = soundfile.info(tmp_path / "a.wav")
+    assert (info.samplerate, info.channels, info.frames) == (16_000, 1, 16_000 + 6400)
+    prompt = audio.read(speech, 16_000).wave
+    assert np.allclose(audio.read(tmp_path / "a.wav", 16_000).wave[:15_680], prompt[:15_680], atol=1e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_json_is_one_line_of_figures(cli, tmp_path, bundle_folder, speech):
+    out = tmp_path / "new" / "x.flac"
+    outcome = cli("continue", speech, "--out", out, "--bundle", bundle_folder, *PROMPT, "--seed", "7", "--json")
+    assert outcome.code == 0 and outcome.err == "" and outcome.out.count("\n") == 1
+    figures = json.loads(outcome.out)
+    assert figures.keys() >= KEYS
+    assert figures["out"] == [str(out)] and figures["seeds"] == [7]
+    assert figures["seconds_made"] == [0.4] and figures["prompt_seconds"] == 1.0
+    assert figures["wall_seconds"] > 0 and figures["real_time_factor"] > 0
+    assert figures["bundle_fingerprint"] == load(bundle_folder).fingerprint
+
+
+def test_several_are_numbered_and_each_is_as_made_alone(cli, tmp_path, bundle_folder, speech):
+    base = ("continue", speech, "--bundle", bundle_folder, *PROMPT)
+    outcome = cli(*base, "--out", tmp_path / "x.wav", "--seed", "5", "--num", "2", "--json")
+    figures = json.loads(outcome.out)
+    assert figures["seeds"] == [5, 6] and len(figures["seconds_made"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-0.wav", "x-1.wav"]
+    cli(*base, "--out", tmp_path / "alone.wav", "--seed", "6")
+    assert (tmp_path / "x-1.wav").read_bytes() == (tmp_path / "alone.wav").read_bytes()
+    assert (tmp_path / "x-0.wav").read_bytes() != (tmp_path / "x-1.wav").read_bytes()
+
+
+def test_a_stereo_prompt_of_another_rate_is_taken_and_said(cli, tmp_path, bundle_folder):
+    path = tmp_path / "stereo.ogg"
+    soundfile.write(path, np.stack([tiny.sound(1.5, 0, 44_100)] * 2, axis=1), 44_100)
+    outcome = cli("continue", path, "--out", tmp_path / "x.wav", "--bundle", bundle_folder, *PROMPT)
+    assert outcome.code == 0, outcome
+    assert "2 channels mixed down" in outcome.err and "resampled from 44100 Hz" in outcome.err
+
+
+@pytest.mark.parametrize("codebooks", [1, 12, None])
+def test_a_recording_goes_through_the_codec(cli, tmp_path, bundle_folder, speech, codebooks):
+    more = () if codebooks is None else ("--codebooks", codebooks)
+    outcome = cli("reconstruct", speech, "--out", tmp_path / "x.wav", "--bundle", bundle_folder, *more)
+    assert outcome.code == 0, outcome
+    assert soundfile.info(tmp_path / "x.wav").frames == 24_000
+    assert f"({codebooks or 12} codebooks)" in outcome.err
+
+
+@pytest.mark.parametrize("codebooks", [0, 13, -1])
+def test_codebooks_that_do_not_exist_are_refused(cli, tmp_path, bundle_folder, speech, codebooks):
+    outcome = cli(
+        "reconstruct", speech, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, "--codebooks", codebooks
+    )
+    refused(outcome, tmp_path, f"num_codebooks {codebooks}")
+
+
+def test_info_names_every_part(cli, bundle_folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = cli("info", bundle_folder)
+    assert outcome.code == 0 and outcome.err == ""
+    for role, fingerprint in load(bundle_folder).fingerprints.items():
+        assert role in outcome.out and fingerprint in outcome.out
+
+
+def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder):
+    from segue.data.store import TokenStore
+
+    folder, store = tiny.corpus(tmp_path / "sounds", 3, 1.5), tmp_path / "store"
+    (folder / "diary.wav").write_text("no sound")
+    outcome = cli("tokenize", folder, "--out", store, "--bundle", bundle_folder)
+    assert outcome.code == 0 and "3 clips written" in outcome.err and "1 files skipped" in outcome.err, outcome
+    assert len(TokenStore.open(store)) == 3
+    again = cli("tokenize", folder, "--out", store, "--bundle", bundle_folder)
+    assert "0 clips written" in again.err and "3 were there before" in again.err
+    small = ["model.width=16", "model.depth=1", "model.heads=2", "model.feedforward=16", "train.steps=2"]
+    small += ["train.batch_size=2", "train.crop_seconds=1.0"]
+    options = [option for value in small for option in ("--set", value)]
+    command = ("train", "lm", "--stage", "coarse", "--data", store, "--out", tmp_path / "run", *options)
+    trained = cli(*command)
+    assert trained.code == 0 and (tmp_path / "run" / "artifact" / "part.json").is_file(), trained
+    refused(cli(*command), tmp_path, "give --resume")
+    assert cli(*command, "--resume").code == 0
+    refused(cli(*command, "--resume", "--set", "train.learning_rate=0.5"), tmp_path, "learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (("train", "codec", "--set", "train.lr=3"), "no such key 'lr'"),
+        (("train", "codec", "--set", "train.steps=many"), "train.steps"),
+        (("train", "codec", "--set", "train.steps"), "key=value"),
+        (("train", "codec", "--recipe", "huge"), "recipe 'huge'"),
+        (("train", "semantic", "--set", "model.objective.kind=magic"), "'magic'"),
+        (("train", "codec", "--weight", "-1"), "weights"),
+        (("train", "codec", "--set", "train.batch_size=0"), "batch_size 0"),
+        (("train", "codec", "--set", "train.crop_seconds=0"), "crop_seconds 0"),
+        (("train", "codec", "--set", "train.steps=0"), "steps 0"),
+        (("train", "codec", "--set", "train.learning_rate=-1"), "learning_rate -1"),
+        (("train", "codec", "--set", "train.checkpoint_every=0"), "checkpoint_every 0"),
+        (("train", "codec", "--set", "model.num_codebooks=0"), "num_codebooks 0"),
+        (("train", "codec", "--set", "model.spectral.hop=150"), "hop 150"),
+        (("train", "lm", "--stage", "rough"), "--stage rough"),
+        (("train", "lm", "--stage", "fine"), "no token store here"),
+    ],
+)
+def test_training_with_what_does_not_exist_is_refused(cli, tmp_path, arguments, about):
+    folder = tiny.corpus(tmp_path / "sounds", 1, 1.5)
+    soon_over = () if "lm" in arguments else ("--set", "train.steps=1", "--set", "train.batch_size=1")
+    arguments = (*arguments[:2], *soon_over, *arguments[2:])
+    refused(cli(*arguments, "--data", folder, "--out", tmp_path / "run"), tmp_path, about)
+
+
+@pytest.mark.parametrize("verb", [("fit",), ("tokenize",)])
+def test_folders_without_sound_are_refused(cli, tmp_path, bundle_folder, verb):
+    (tmp_path / "sounds").mkdir()
+    more = ("--bundle", bundle_folder) if verb == ("tokenize",) else ()
+    for place in ("sounds", "nowhere"):
+        outcome = cli(*verb, tmp_path / place, "--out", tmp_path / "made", *more)
+        refused(outcome, tmp_path, place)
+
+
+def test_the_real_process_refuses_in_one_line_too(tmp_path, bundle_folder, speech, child_environment):
+    command = [sys.executable, "-m", "segue.cli", "continue", speech, "--out", tmp_path / "out.wav"]
+    command += ["--bundle", bundle_folder, "--prompt-seconds", "60"]
+    done = subprocess.run(command, env=child_environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("segue: "), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_verb(cli):
+    outcome = cli("--help")
+    assert outcome.code == 0
+    for verb in ("continue", "reconstruct", "tokenize", "train", "fit", "info"):
+        assert verb in outcome.out
