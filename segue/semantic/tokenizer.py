@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segue.artifact import Part, full, half
 from segue.config import from_dict, to_dict
@@ -33,6 +34,8 @@ class TokenizerConfig:
         vocab_size: clusters, K.
         chunk_frames: long waves are coded in chunks of so many token frames, 40 ms each.
         context_frames: and each chunk sees so many frames of its neighbours on either side.
+        centre_frames: activations are clustered less their mean over so many frames on either side, which takes the
+            voice and the room away and leaves what changes; 0 clusters them as they are.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -40,12 +43,13 @@ class TokenizerConfig:
     vocab_size: int = 512
     chunk_frames: int = 500
     context_frames: int = 100
+    centre_frames: int = 50
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer < self.encoder.depth:
             raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.encoder.depth - 1}")
-        if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0:
-            raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1 and context_frames 0")
+        if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0 or self.centre_frames < 0:
+            raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1, context and centre_frames 0")
 
 
 class SemanticTokenizer(nn.Module):
@@ -124,7 +128,7 @@ class SemanticTokenizer(nn.Module):
         """Tokens (B, T) of log-mel (B, 4T, bands) at once; frames beyond `lengths` (B,) samples are 0."""
         subsampled = self.encoder.subsampling(log_mel)
         valid = frame_mask(lengths, subsampled.shape[1])
-        hidden = self.encoder(subsampled, valid)[-1]
+        hidden = centred(self.encoder(subsampled, valid)[-1], valid, self.config.centre_frames)
         return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
 
     def to_part(self, card: dict[str, Any]) -> Part:
@@ -141,6 +145,23 @@ class SemanticTokenizer(nn.Module):
         if part.kind != PART_KIND:
             raise SegueError(f"a {part.kind} artifact, a {PART_KIND} was asked for")
         return cls(from_dict(TokenizerConfig, part.config), part.tensors)
+
+
+def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:
+    """Activations less their mean over `frames` to either side.
+
+    Args:
+        hidden: (B, T, D).
+        valid: (B, T), false where a row has ended.
+        frames: reach of the mean; 0 returns `hidden`.
+    """
+    if frames == 0:
+        return hidden
+    counted = torch.cat([hidden * valid[..., None], valid[..., None].to(hidden)], dim=-1)
+    sums = F.pad(counted.double().cumsum(dim=1), (0, 0, 1, 0))
+    steps = torch.arange(hidden.shape[1], device=hidden.device)
+    within = sums[:, (steps + frames + 1).clamp(max=hidden.shape[1])] - sums[:, (steps - frames).clamp(min=0)]
+    return hidden - (within[..., :-1] / within[..., -1:].clamp(min=1)).to(hidden)
 
 
 def _check(wave: Tensor, lengths: Tensor | None) -> None:

@@ -27,7 +27,7 @@ from segue.semantic.conformer import Encoder
 from segue.semantic.features import STACK, LogMel, Moments, frame_mask
 from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.objective import Objective, ObjectiveConfig
-from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig
+from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, centred
 from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
@@ -177,7 +177,8 @@ class SemanticTraining:
             wave, lengths = self._placed(batches(k))
             subsampled = rounded.encoder.subsampling(rounded.features(wave, lengths))
             valid = frame_mask(lengths, subsampled.shape[1])
-            found = rounded.encoder(subsampled, valid, tokenizer.layer + 1)[-1][valid].cpu()
+            hidden = rounded.encoder(subsampled, valid, tokenizer.layer + 1)[-1]
+            found = centred(hidden, valid, tokenizer.centre_frames)[valid].cpu()
             if sum(batch.nbytes for batch in kept.values()) + found.nbytes <= _KEPT_BYTES:
                 kept[k] = found
             return found
