@@ -43,7 +43,7 @@ class TokenizerConfig:
     vocab_size: int = 512
     chunk_frames: int = 500
     context_frames: int = 100
-    centre_frames: int = 50
+    centre_frames: int = 25
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer < self.encoder.depth:
