@@ -22,8 +22,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "", complete: bool = False) -> T:
     """Build `cls` from nested plain values.
+
+    Args:
+        cls: a config dataclass.
+        values: its fields.
+        where: path of `values` in a larger config, for messages.
+        complete: refuse to fill in defaults, as for what is on disk: a default may have changed since.
 
     Raises:
         SegueError: on an unknown or missing key, or a value that does not fit the field's type.
@@ -38,8 +44,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     built = {}
     for name, field in fields.items():
         if name in values:
-            built[name] = _convert(hints[name], values[name], _join(where, name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            built[name] = _convert(hints[name], values[name], _join(where, name), complete)
+        elif complete or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING):
             raise SegueError(f"config {_join(where, name)}: missing")
     return cls(**built)
 
@@ -79,13 +85,13 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, complete: bool) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         inner = [argument for argument in arguments if argument is not type(None)]
-        return _convert(inner[0], value, where)
+        return _convert(inner[0], value, where, complete)
     if origin is typing.Literal:
         if value not in arguments:
             raise SegueError(f"config {where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
@@ -93,9 +99,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise SegueError(f"config {where}: expected a list, got {value!r}")
-        return tuple(_convert(arguments[0], item, where) for item in value)
+        return tuple(_convert(arguments[0], item, where, complete) for item in value)
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
+        return from_dict(typing.cast(type, hint), value, where, complete)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):

@@ -101,3 +101,15 @@ def test_override_changes_what_is_named_and_nothing_else():
 def test_an_override_that_does_not_fit_is_refused(assignment, named):
     with pytest.raises(SegueError, match=named):
         override(CONFIG, [assignment])
+
+
+def test_what_is_on_disk_must_be_complete() -> None:
+    from segue.config import from_dict, to_dict
+    from segue.train.loop import TrainConfig
+
+    values = to_dict(TrainConfig())
+    assert from_dict(TrainConfig, values, complete=True) == TrainConfig()
+    del values["steps"]
+    assert from_dict(TrainConfig, values).steps == TrainConfig().steps
+    with pytest.raises(SegueError, match="steps: missing"):
+        from_dict(TrainConfig, values, complete=True)

@@ -154,7 +154,7 @@ class SoundStream(nn.Module):
         Raises:
             SegueError: if config and weights do not fit each other.
         """
-        codec = cls(from_dict(CodecConfig, part.config))
+        codec = cls(from_dict(CodecConfig, part.config, "codec", complete=True))
         load_weights(codec, part)
         codec.fingerprint = part.fingerprint
         return codec.eval()

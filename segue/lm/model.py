@@ -71,8 +71,8 @@ class StageModel(nn.Module):
         """
         if part.kind != "stage" or not {"stage", "model"} <= part.config.keys():
             raise SegueError(f"this {part.kind} artifact describes no stage; choose another folder")
-        stage = from_dict(Stage, part.config["stage"], "stage")
-        model = cls(stage, from_dict(TransformerConfig, part.config["model"], "model"))
+        stage = from_dict(Stage, part.config["stage"], "stage", complete=True)
+        model = cls(stage, from_dict(TransformerConfig, part.config["model"], "model", complete=True))
         try:
             model.transformer.load_state_dict(full(part.tensors))
         except RuntimeError as error:

@@ -144,7 +144,7 @@ class SemanticTokenizer(nn.Module):
         """
         if part.kind != PART_KIND:
             raise SegueError(f"a {part.kind} artifact, a {PART_KIND} was asked for")
-        return cls(from_dict(TokenizerConfig, part.config), part.tensors)
+        return cls(from_dict(TokenizerConfig, part.config, "semantic", complete=True), part.tensors)
 
 
 def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:
