@@ -62,7 +62,8 @@ def train_codec(recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = 
     training = CodecTraining(
         recipe.model, recipe.objective, config.weight_decay, config.gradient_clip, config.ema_decay, config.seed
     )
-    seconds = loop.run(training, train.batch, valid.batch if valid else None, config, out, _describe(recipe, data), watch)
+    held = valid.batch if valid else None
+    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
     return _keep(training.export(_card(data, train, config, seconds)), out)
 
 
@@ -75,7 +76,10 @@ def train_semantic(recipe: SemanticRecipe, data: SoundData, out: Path, watch: Wa
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
     config = recipe.train
     training = SemanticTraining(recipe.model, config.seed, config.weight_decay, config.gradient_clip, config.ema_decay)
-    seconds = loop.run(training, train.batch, valid.batch if valid else None, config, out, _describe(recipe, data), watch)
+    held = valid.batch if valid else None
+    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
+    if _is_made(out, config.steps):
+        return out / ARTIFACT  # tokens may be made with it already, and k-means need not fall out the same again
     clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
     return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out)
 
@@ -193,3 +197,11 @@ def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) ->
 def _keep(part: Part, out: Path) -> Path:
     save_part(part, out / ARTIFACT)
     return out / ARTIFACT
+
+
+def _is_made(out: Path, steps: int) -> bool:
+    """Whether a run's artifact is there, whole, and of so many steps."""
+    try:
+        return load_part(out / ARTIFACT).card.get("steps") == steps
+    except SegueError:
+        return False
