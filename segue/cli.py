@@ -134,6 +134,7 @@ def tokenize(
     bundle: BundleOption = "speech",
     codec: Annotated[Path | None, typer.Option(help="Codec artifact instead of the bundle's.")] = None,
     semantic: Annotated[Path | None, typer.Option(help="Semantic artifact instead of the bundle's.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Stop at so many hours of sound, by the files' names.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Turn a folder of sound files into a token store."""
@@ -150,7 +151,7 @@ def tokenize(
     with _bars() as progress:
         told = _count_bar(progress, "tokenise")
         tokenizers = SemanticTokenizer.from_part(semantic_part), SoundStream.from_part(codec_part)
-        done = tokenise(folder, out, *tokenizers, told)
+        done = tokenise(folder, out, *tokenizers, told, hours=float("inf") if hours is None else hours)
     err.print(f"{out}: {done.written} clips written ({done.seconds / 3600:.2f} h), {done.kept} were there before")
     if done.skipped:
         err.print(f"{done.skipped} files skipped; reasons in {out / 'skipped.jsonl'}")

@@ -8,6 +8,7 @@ files (`path` relative to the folder). Files that can't be used are listed with 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def tokenise(
     codec: Codec,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     files: Callable[[Path], bool] = lambda path: True,
+    hours: float = math.inf,
 ) -> Tokenised:
     """Tokenise every sound file under `folders` that the store does not hold yet.
 
@@ -75,6 +77,7 @@ def tokenise(
         codec: the codec.
         on_progress: told files done and files in all.
         files: which of the files to take.
+        hours: stop once the store holds so much sound, in the order of the files' names.
 
     Raises:
         SegueError: if a folder is missing, no file can be used, or the store was made by other tokenizers.
@@ -86,13 +89,15 @@ def tokenise(
     wanted = [(folder, path) for folder in folders for path in audio.find(folder) if files(path)]
     facts = {folder: read_manifest(folder) for folder in folders}
     skipped: list[dict[str, str]] = []
-    written, kept, seconds = 0, 0, 0.0
+    written, kept, seconds, held = 0, 0, 0.0, 0.0
     for index, (folder, path) in enumerate(wanted):
         name = path.relative_to(folder).as_posix()
         key = name if len(folders) == 1 else f"{folder.name}/{name}"
         on_progress(index, len(wanted))
+        if held >= hours * 3600:
+            break
         if key in known:
-            kept += 1
+            kept, held = kept + 1, held + audio.duration_seconds(path)
         else:
             try:
                 recording = audio.read(path, codec.sample_rate)
@@ -113,7 +118,7 @@ def tokenise(
                     codes=codes.numpy(),
                 )
             )
-            written, seconds = written + 1, seconds + recording.seconds
+            written, seconds, held = written + 1, seconds + recording.seconds, held + recording.seconds
     writer.flush()
     on_progress(len(wanted), len(wanted))
     with written_file(store / "skipped.jsonl") as beside:
