@@ -123,11 +123,11 @@ def tiny() -> Recipe:
         semantic_stage=StageRecipe(
             TransformerConfig(width=192, depth=4, heads=4, feedforward=512, kv_heads=2, dropout=0.1),
             TrainConfig(
-                steps=500,
+                steps=300,
                 batch_size=16,
                 crop_seconds=12.0,
                 learning_rate=2e-3,
-                warmup_steps=100,
+                warmup_steps=50,
                 cooldown_fraction=0.4,
                 ema_decay=0.99,
                 validate_every=100,
@@ -137,7 +137,7 @@ def tiny() -> Recipe:
         coarse_stage=StageRecipe(
             TransformerConfig(width=256, depth=4, heads=4, feedforward=640, kv_heads=2),
             TrainConfig(
-                steps=550,
+                steps=500,
                 batch_size=8,
                 crop_seconds=3.0,
                 learning_rate=2e-3,
@@ -151,7 +151,7 @@ def tiny() -> Recipe:
         fine_stage=StageRecipe(
             TransformerConfig(width=192, depth=3, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=800,
+                steps=500,
                 batch_size=8,
                 crop_seconds=1.0,
                 learning_rate=2e-3,
