@@ -185,6 +185,20 @@ def written_file(path: Path) -> Iterator[Path]:
             handle.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Find out before long work whether `path` can be written afterwards.
+
+    Raises:
+        SegueError: if its folder can't be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SegueError(f"{path}: can't be written ({error.strerror or error}); check folder and space") from error
+
+
 @contextmanager
 def written_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill beside `folder`; it takes its place on success and vanishes on failure.

@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from segue import audio, units
+from segue.artifact import check_writable
 from segue.bundle import TEMPERATURES, Bundle, load
 from segue.errors import SegueError
 
@@ -65,7 +66,7 @@ def continue_(
 ) -> None:
     """Go on with a recording."""
     began = time.perf_counter()
-    audio.writable_format(out)
+    _check_out(out, prompt)
     if not 0 < prompt_seconds < float("inf"):
         raise SegueError(f"--prompt-seconds {prompt_seconds}: ask for more than 0")
     _use_threads(threads)
@@ -116,7 +117,7 @@ def reconstruct(
     threads: ThreadsOption = None,
 ) -> None:
     """Send a recording through the codec and back."""
-    audio.writable_format(out)
+    _check_out(out, source)
     _use_threads(threads)
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
@@ -298,6 +299,13 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("segue: stopped; the last checkpoint is kept")
         sys.exit(130)
+
+
+def _check_out(out: Path, source: Path) -> None:
+    audio.writable_format(out)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise SegueError(f"{out}: that is the recording itself, which would be lost; give another --out")
+    check_writable(out)
 
 
 def _prompt(path: Path, seconds: float, bundle: Bundle) -> Tensor:

@@ -298,3 +298,11 @@ def test_help_names_every_verb(cli):
     assert outcome.code == 0
     for verb in ("continue", "reconstruct", "tokenize", "train", "fit", "info"):
         assert verb in outcome.out
+
+
+def test_the_prompt_itself_is_never_overwritten(cli, bundle_folder, speech, tmp_path) -> None:
+    prompt = tmp_path / "prompt.wav"
+    prompt.write_bytes(speech.read_bytes())
+    outcome = cli("continue", prompt, "--out", prompt, "--bundle", bundle_folder, *PROMPT)
+    assert outcome.code == 2 and "recording itself" in outcome.err
+    assert prompt.read_bytes() == speech.read_bytes()

@@ -29,10 +29,9 @@ def main() -> None:
             run = arguments.runs / f"{name}-{stage}-stage"
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
         save_bundle(bundle, name, folders)
-        size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors"))
-        print(
-            f"{bundle}: {size / 1e6:.1f} MB beside the codec's {(codec / 'weights.safetensors').stat().st_size / 1e6:.1f}"
-        )
+        size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
+        shared = (codec / "weights.safetensors").stat().st_size / 1e6
+        print(f"{bundle}: {size:.1f} MB beside the codec's {shared:.1f}")
 
 
 def keep(run: Path, target: Path) -> Path:

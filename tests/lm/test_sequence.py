@@ -30,9 +30,7 @@ def laid_out(draw):
     )
     frames = draw(st.integers(1, 12))
     rng = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
-    streams = [
-        torch.randint(0, s.size, (s.num_codebooks, s.frames(frames)), generator=rng) for s in stage.streams
-    ]
+    streams = [torch.randint(0, s.size, (s.num_codebooks, s.frames(frames)), generator=rng) for s in stage.streams]
     return Layout(stage, draw(st.sampled_from(["time", "index"]))), streams
 
 
