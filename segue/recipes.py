@@ -151,7 +151,7 @@ def tiny() -> Recipe:
         fine_stage=StageRecipe(
             TransformerConfig(width=192, depth=3, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=500,
+                steps=300,
                 batch_size=8,
                 crop_seconds=1.0,
                 learning_rate=2e-3,
