@@ -22,7 +22,9 @@ check: .venv/.dev
 	$(BIN)/mypy segue
 
 bench: .venv/.dev
-	$(BIN)/python benchmarks/codec.py
+	@test -n "$(DATA)" || { echo "make bench DATA=folder-of-held-out-sound"; exit 2; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[eval]"
+	$(BIN)/python benchmarks/codec.py $(DATA)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
