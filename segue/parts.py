@@ -16,7 +16,7 @@ from segue import audio
 from segue.artifact import Part, load_part, save_part
 from segue.config import to_dict
 from segue.data.clips import Clips
-from segue.data.store import TokenStore
+from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
 from segue.lm.model import StageModel
@@ -106,6 +106,9 @@ def train_stage(
         raise SegueError(f"{valid_store}: made by other tokenizers than {store}; tokenise both with the same")
     stage = make_stage(name, recipe, num_coarse, tokens)
     model = StageModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
+    codebooks = load_codebooks(store)
+    if codebooks is not None:
+        model.start_from(codebooks, loop.generator(config.seed, 0, 3))
     requires = {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
     training = StageTraining(model, requires, config.weight_decay, config.gradient_clip, config.ema_decay)
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)

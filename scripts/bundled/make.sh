@@ -32,10 +32,8 @@ for kind in speech piano; do
         segue tokenize $kind/$split --hours 6 --out tokens/$kind-$split --codec runs/codec --semantic runs/$kind-semantic
     done
     for stage in semantic coarse fine; do
-        steps=()
-        [[ $kind-$stage == piano-coarse ]] && steps=(--set train.steps=400)
-        segue train lm --stage $stage --recipe tiny "${steps[@]}" --out runs/$kind-$stage-stage --resume --licence "$licence" \
-            --data tokens/$kind-train --valid tokens/$kind-valid
+        segue train lm --stage $stage --recipe tiny --out runs/$kind-$stage-stage --resume \
+            --licence "$licence" --data tokens/$kind-train --valid tokens/$kind-valid
     done
 done
 

@@ -143,6 +143,10 @@ class SoundStream(nn.Module):
             raise SegueError(f"codes {found}: only 0 to {self.codebook_size - 1} exist")
         return self.decoder(self.quantizer.decode(codes.long()))
 
+    def codebooks(self) -> Tensor:
+        """The codes' own vectors (Q, codebook_size, code_width): which codes sound alike."""
+        return torch.stack([layer.codebook for layer in self.quantizer.layers])  # type: ignore[misc]
+
     def to_part(self, card: dict[str, Any]) -> Part:
         """The codec as an artifact in half precision."""
         return Part("codec", to_dict(self.config), half(self.state_dict()), card=card)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from segue import audio, units
 from segue.artifact import written_file
-from segue.data.store import StoreHeader, StoreRow, TokenStoreWriter
+from segue.data.store import StoreHeader, StoreRow, TokenStoreWriter, save_codebooks
 from segue.errors import SegueError
 
 
@@ -47,6 +47,13 @@ class Codec(Protocol):
     sample_rate: int
 
     def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasCodebooks(Protocol):
+    """A codec whose codes have vectors of their own."""
+
+    def codebooks(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ def tokenise(
     if semantic.sample_rate != codec.sample_rate:
         raise SegueError(f"semantic tokens at {semantic.sample_rate} Hz and codes at {codec.sample_rate} Hz don't mix")
     writer = TokenStoreWriter(store, header(semantic, codec))
+    if isinstance(codec, HasCodebooks):
+        save_codebooks(store, codec.codebooks())
     known = writer.done_ids()
     wanted = [(folder, path) for folder in folders for path in audio.find(folder) if files(path)]
     facts = {folder: read_manifest(folder) for folder in folders}

@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
 
-from segue.artifact import written_file
+from segue.artifact import load_tensors, written_file
 from segue.config import from_dict, to_dict
 from segue.errors import SegueError
 from segue.units import frame_ratio
 
 FORMAT_VERSION = 1
 _KEY = b"segue"
+_CODEBOOKS = "codebooks.safetensors"
 _LARGEST = 2**15
 
 
@@ -207,6 +210,22 @@ class TokenStore:
     def codes(self, clip: int) -> NDArray[np.int16]:
         """Codes (T, Q) of a clip."""
         return self._codes[self._code_ends[clip] : self._code_ends[clip + 1]]
+
+
+def save_codebooks(folder: Path, codebooks: Tensor) -> None:
+    """Keep the codes' own vectors (Q, size, W) beside the tokens, for language models to start from."""
+    with written_file(folder / _CODEBOOKS) as beside:
+        save_file({"codebooks": codebooks.detach().float().contiguous()}, beside)
+
+
+def load_codebooks(folder: Path) -> Tensor | None:
+    """What `save_codebooks` kept; None for a codec without.
+
+    Raises:
+        SegueError: if the file is damaged.
+    """
+    path = folder / _CODEBOOKS
+    return load_tensors(path)["codebooks"] if path.exists() else None
 
 
 def _files(folder: Path) -> list[Path]:

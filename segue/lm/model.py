@@ -5,6 +5,7 @@ Shapes: tokens (B, L), hidden (B, L, width), logits (N, classes of one codebook)
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -36,6 +37,28 @@ class StageModel(nn.Module):
         self.transformer = Transformer(self.layout.num_ids, config, rng)
         self.requires: dict[str, str] = {}
         self.card: dict[str, Any] = {}
+
+    @torch.no_grad()
+    def start_from(self, codebooks: Tensor, rng: torch.Generator) -> None:
+        """Let codes that sound alike start with embeddings that are alike.
+
+        Each codebook is centred, whitened and turned into the token table by a random rotation, at the length that
+        random rows have. Fresh tables must meet every code many times before they know its neighbours.
+
+        Args:
+            codebooks: (Q, size, W) vectors of the codec's codes; W at most the table's width.
+            rng: source of the rotations.
+        """
+        table = self.transformer.table
+        for stream in self.stage.streams:
+            if stream.name == "semantic":
+                continue
+            for index, first in enumerate(self.layout.offsets(stream)):
+                vectors = codebooks[stream.first_codebook + index]
+                axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0]
+                whitened = axes * math.sqrt(vectors.shape[0] / vectors.shape[1])
+                turned = torch.linalg.qr(torch.randn(table.shape[1], vectors.shape[1], generator=rng))[0].T
+                table[first : first + stream.size] = (whitened @ turned).to(table)
 
     def slot_losses(self, batch: TokenBatch, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each codebook of the target.
