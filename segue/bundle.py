@@ -47,6 +47,7 @@ class Bundle:
         stages: the three language models.
         cards: role -> what the part was trained on.
         fingerprints: role -> fingerprint.
+        temperature: of the three stages unless something else is asked for.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Bundle:
     stages: Stages
     cards: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
+    temperature: tuple[float, float, float] = TEMPERATURES
 
     @property
     def fingerprint(self) -> str:
@@ -75,7 +77,7 @@ class Bundle:
         *,
         seed: int = 0,
         num: int = 1,
-        temperature: Sequence[float] = TEMPERATURES,
+        temperature: Sequence[float] | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         stop_at_end: bool = False,
@@ -89,7 +91,8 @@ class Bundle:
             seconds: to make.
             seed: of the first continuation; continuation i has seed + i and does not depend on `num`.
             num: continuations to make.
-            temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token.
+            temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. None for the
+                bundle's own.
             top_k: draw among the k likeliest tokens only, in every stage.
             top_p: draw among the likeliest tokens that together have this probability, in every stage.
             stop_at_end: stop early where the semantic stage says that the clip is over.
@@ -105,6 +108,7 @@ class Bundle:
         if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
             raise SegueError(f"prompt {samples.shape} {samples.dtype}: floating (N,) or (N, channels) is wanted")
         audio.check(samples, sample_rate, "prompt")
+        temperature = self.temperature if temperature is None else temperature
         if len(temperature) != 3:
             raise SegueError(f"temperature {tuple(temperature)}: give three, for semantic, coarse and fine stage")
         if num < 1:
@@ -142,14 +146,19 @@ def load(name: str | Path) -> Bundle:
         codec, semantic = SoundStream.from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
     units.frame_ratio(codec.frame_rate, semantic.frame_rate)
+    description = read_json(folder / _FILE, "bundle")
+    temperature = description.get("temperature", list(TEMPERATURES))
+    if not (isinstance(temperature, list) and len(temperature) == 3 and all(isinstance(t, float) for t in temperature)):
+        raise SegueError(f"{folder / _FILE}: temperature {temperature}: three numbers such as [0.6, 0.8, 0.6]")
     return Bundle(
-        name=str(read_json(folder / _FILE, "bundle").get("name", folder.name)),
+        name=str(description.get("name", folder.name)),
         folder=folder,
         codec=codec,
         semantic=semantic,
         stages=stages,
         cards={role: part.card for role, part in parts.items()},
         fingerprints={role: part.fingerprint for role, part in parts.items()},
+        temperature=(temperature[0], temperature[1], temperature[2]),
     )
 
 
@@ -213,13 +222,19 @@ def check_parts(parts: dict[str, Part]) -> None:
                 )
 
 
-def save_bundle(folder: Path, name: str, part_folders: dict[str, Path]) -> None:
+def save_bundle(
+    folder: Path,
+    name: str,
+    part_folders: dict[str, Path],
+    temperature: tuple[float, float, float] = TEMPERATURES,
+) -> None:
     """Write `bundle.json` over parts that are on disk already.
 
     Args:
         folder: of the bundle.
         name: of the bundle.
         part_folders: role -> folder of the part, inside `folder` or beside it.
+        temperature: of the three stages unless a user asks for something else.
 
     Raises:
         SegueError: if parts are missing, damaged or don't belong together.
@@ -233,6 +248,11 @@ def save_bundle(folder: Path, name: str, part_folders: dict[str, Path]) -> None:
         }
         for role in ROLES
     }
-    description = {"format_version": FORMAT_VERSION, "name": name, "parts": entries}
+    description = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "temperature": list(temperature),
+        "parts": entries,
+    }
     with written_file(folder / _FILE) as beside:
         beside.write_text(json.dumps(description, indent=2) + "\n")

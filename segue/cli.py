@@ -21,7 +21,7 @@ from torch import Tensor
 
 from segue import audio, units
 from segue.artifact import check_writable
-from segue.bundle import TEMPERATURES, Bundle, load
+from segue.bundle import Bundle, load
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -55,8 +55,9 @@ def continue_(
     seconds: Annotated[float, typer.Option(help="To make.")] = 7.0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     temperature: Annotated[
-        tuple[float, float, float], typer.Option(help="Of the semantic, coarse and fine stage.")
-    ] = TEMPERATURES,
+        tuple[float, float, float] | None,
+        typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")] = None,
     num: Annotated[int, typer.Option(help="Continuations; beyond one, OUT is numbered.")] = 1,
