@@ -28,8 +28,10 @@ segue train semantic --recipe tiny --out runs/piano-semantic --resume --licence 
 
 for kind in speech piano; do
     licence=${!kind}
+    [[ $kind == speech ]] && hours=6.6 || hours=6
     for split in train valid; do
-        segue tokenize $kind/$split --hours 6 --out tokens/$kind-$split --codec runs/codec --semantic runs/$kind-semantic
+        segue tokenize $kind/$split --hours $hours --out tokens/$kind-$split \
+            --codec runs/codec --semantic runs/$kind-semantic
     done
     for stage in semantic coarse fine; do
         segue train lm --stage $stage --recipe tiny --out runs/$kind-$stage-stage --resume \
