@@ -208,11 +208,15 @@ def test_sound_does_not_hear_codes_more_than_30_ms_ahead(codec):
         assert not torch.allclose(other[:, final:], wave[:, final:], atol=1e-3)
 
 
-def test_a_long_wave_is_tokenised_in_chunks_like_its_parts(semantic):
-    """A chunk's neighbourhood decides its tokens, so that cutting far away changes nothing."""
-    wave = tiny.waves(1, 6.0, seed=8)
-    whole = semantic.encode(wave)
-    assert torch.equal(semantic.encode(wave[:, : 640 * 120])[:, :30], whole[:, :30])
+def test_what_lies_beyond_its_reach_changes_no_token(semantic):
+    """Attention and convolution of each block, then the local mean: nothing further away is heard."""
+    config = semantic.config
+    block = config.encoder.attention_frames + config.encoder.conv_width // 2
+    reach = (config.layer + 1) * block + config.centre_frames
+    kept, cut = 30, 30 + reach + 10
+    wave = tiny.waves(1, (cut + 25) * 640 / 16_000, seed=8)
+    whole, part = semantic.encode(wave), semantic.encode(wave[:, : 640 * cut])
+    assert torch.equal(part[:, :kept], whole[:, :kept])
 
 
 def test_an_artifact_gives_the_same_back(codec, semantic):
