@@ -137,7 +137,7 @@ def tiny() -> Recipe:
         coarse_stage=StageRecipe(
             TransformerConfig(width=256, depth=4, heads=4, feedforward=640, kv_heads=2),
             TrainConfig(
-                steps=200,
+                steps=340,
                 batch_size=8,
                 crop_seconds=3.0,
                 learning_rate=2e-3,
