@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from segue import audio, units
 from segue.artifact import check_writable
 from segue.bundle import Bundle, load
 from segue.errors import SegueError
+from segue.terminal import bars, count_bar, err, stage_bars, train_bar
 
 app = typer.Typer(
     name="segue",
@@ -33,7 +33,6 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 BundleOption = Annotated[str, typer.Option("--bundle", help="speech, piano, or the folder of a bundle.")]
 DataOption = Annotated[list[Path], typer.Option("--data", help="Folder of sound files; give it again for more.")]
@@ -73,7 +72,7 @@ def continue_(
     _use_threads(threads)
     loaded = load(bundle)
     wave = _prompt(prompt, prompt_seconds, loaded)
-    with _bars(quiet=as_json) as progress:
+    with bars(quiet=as_json) as progress:
         result = loaded.continue_audio(
             wave.numpy(),
             loaded.sample_rate,
@@ -84,7 +83,7 @@ def continue_(
             top_k=top_k,
             top_p=top_p,
             stop_at_end=stop_at_end,
-            on_progress=_stage_bars(progress),
+            on_progress=stage_bars(progress),
         )
     outs = [out] if num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(num)]
     for path, row, samples in zip(outs, result.wave, result.samples, strict=True):
@@ -150,8 +149,8 @@ def tokenize(
     shipped = {} if codec and semantic else load_parts(locate(bundle))
     codec_part = load_artifact(codec, "codec") if codec else shipped["codec"]
     semantic_part = load_artifact(semantic, "semantic") if semantic else shipped["semantic"]
-    with _bars() as progress:
-        told = _count_bar(progress, "tokenise")
+    with bars() as progress:
+        told = count_bar(progress, "tokenise")
         tokenizers = SemanticTokenizer.from_part(semantic_part), SoundStream.from_part(codec_part)
         done = tokenise(folder, out, *tokenizers, told, hours=float("inf") if hours is None else hours)
     err.print(f"{out}: {done.written} clips written ({done.seconds / 3600:.2f} h), {done.kept} were there before")
@@ -178,8 +177,8 @@ def train_codec(
 
     _begin(out, resume, threads)
     chosen = override(named(recipe).codec, set_ or [])
-    with _bars() as progress:
-        made = parts.train_codec(chosen, _data(data, valid, weight, licence), out, _train_bar(progress, "codec"))
+    with bars() as progress:
+        made = parts.train_codec(chosen, _data(data, valid, weight, licence), out, train_bar(progress, "codec"))
     err.print(f"{made}: done")
 
 
@@ -202,8 +201,8 @@ def train_semantic(
 
     _begin(out, resume, threads)
     chosen = override(named(recipe).semantic, set_ or [])
-    with _bars() as progress:
-        told = _train_bar(progress, "semantic")
+    with bars() as progress:
+        told = train_bar(progress, "semantic")
         made = parts.train_semantic(chosen, _data(data, valid, weight, licence), out, told)
     err.print(f"{made}: done")
 
@@ -231,8 +230,8 @@ def train_lm(
         raise SegueError(f"--stage {stage}: one of {', '.join(STAGES)}")
     _begin(out, resume, threads)
     chosen = override(named(recipe).stage(name), set_ or [])
-    with _bars() as progress:
-        told = _train_bar(progress, f"{name} stage")
+    with bars() as progress:
+        told = train_bar(progress, f"{name} stage")
         made = parts.train_stage(name, chosen, named(recipe).num_coarse, data, valid, out, licence, told)
     err.print(f"{made}: done")
 
@@ -258,16 +257,16 @@ def fit(
 
     _use_threads(threads)
     chosen = with_steps(override(named(recipe), set_ or []), steps_factor)
-    with _bars() as progress:
-        bars: dict[str, Callable[[Event], None]] = {}
+    with bars() as progress:
+        started: dict[str, Callable[[Event], None]] = {}
 
         def watch(part: str, event: Event) -> None:
-            if part not in bars:
-                bars[part] = _train_bar(progress, part)
-            bars[part](event)
+            if part not in started:
+                started[part] = train_bar(progress, part)
+            started[part](event)
 
         data = SoundData((folder,), licence=licence)
-        made = fit_bundle(data, chosen, out, watch, _count_bar(progress, "tokenise"), codec)
+        made = fit_bundle(data, chosen, out, watch, count_bar(progress, "tokenise"), codec)
     err.print(f"{made}: done; segue continue PROMPT.wav --bundle {made} --out OUT.wav")
 
 
@@ -279,14 +278,18 @@ def info(bundle: Annotated[str, typer.Argument(help="speech, piano, or the folde
     folder = locate(bundle)
     parts = load_parts(folder)
     table = Table(title=f"{folder.name}  ({folder})", title_justify="left")
-    for column in ("part", "fingerprint", "parameters", "MB", "hours", "steps", "licence of the data"):
-        table.add_column(column, overflow="fold")
+    for column in ("part", "fingerprint", "parameters", "MB", "hours", "steps"):
+        table.add_column(column, no_wrap=True)
     for role, part in parts.items():
         count = sum(tensor.numel() for tensor in part.tensors.values())
         size = sum(tensor.numel() * tensor.element_size() for tensor in part.tensors.values())
-        cells = [str(part.card.get(key, "")) for key in ("hours", "steps", "licence")]
+        cells = [str(part.card.get(key, "")) for key in ("hours", "steps")]
         table.add_row(role, part.fingerprint, f"{count / 1e6:.2f} M", f"{size / 1e6:.1f}", *cells)
-    Console().print(table)
+    out = Console(highlight=False)
+    out.print(table)
+    for licence in dict.fromkeys(str(part.card.get("licence") or "not stated") for part in parts.values()):
+        roles = ", ".join(role for role, part in parts.items() if (part.card.get("licence") or "not stated") == licence)
+        out.print(f"licence of the data of {roles}: {licence}", markup=False)
 
 
 def main() -> None:
@@ -345,52 +348,6 @@ def _data(data: list[Path], valid: list[Path] | None, weight: list[float] | None
     from segue.parts import SoundData
 
     return SoundData(tuple(data), tuple(valid) if valid else None, tuple(weight) if weight else None, licence)
-
-
-def _bars(quiet: bool = False) -> Progress:
-    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=err, disable=quiet or not err.is_terminal)
-
-
-def _stage_bars(progress: Progress) -> Callable[[str, int, int], None]:
-    tasks: dict[str, TaskID] = {}
-
-    def told(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = progress.add_task(stage, total=total, note="")
-        progress.update(tasks[stage], completed=done, total=total)
-
-    return told
-
-
-def _count_bar(progress: Progress, name: str) -> Callable[[int, int], None]:
-    tasks: list[TaskID] = []
-
-    def told(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(progress.add_task(name, total=total, note="files"))
-        progress.update(tasks[0], completed=done, total=total)
-
-    return told
-
-
-def _train_bar(progress: Progress, name: str):  # type: ignore[no-untyped-def]
-    from segue.train.loop import Event
-
-    tasks: list[TaskID] = []
-    losses = {"train": float("nan"), "valid": float("nan")}
-
-    def told(event: Event) -> None:
-        if not tasks:
-            tasks.append(progress.add_task(name, total=event.steps, note=""))
-        if event.losses:
-            losses[event.kind] = event.losses["loss"]
-        note = f"loss {losses['train']:.3f}  held out {losses['valid']:.3f}"
-        progress.update(tasks[0], completed=event.step, note=note)
-        if event.kind == "valid" and not err.is_terminal:
-            err.print(f"{name}: step {event.step}/{event.steps}, {note}, {event.seconds:.0f} s")
-
-    return told
 
 
 if __name__ == "__main__":

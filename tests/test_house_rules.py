@@ -23,11 +23,17 @@ LAYERS = [
     {"bundle", "parts"},
     {"fit"},
     {"evaluate", "safety", "serve"},
+    {"terminal"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
-OPTIONAL = {"pyarrow": {"data/store.py"}, "sklearn": {"semantic/kmeans.py"}, "typer": {"cli.py"}, "rich": {"cli.py"}}
+OPTIONAL = {
+    "pyarrow": {"data/store.py"},
+    "sklearn": {"semantic/kmeans.py"},
+    "typer": {"cli.py"},
+    "rich": {"cli.py", "terminal.py"},
+}
 
 
 def name_of(path: Path) -> str:
