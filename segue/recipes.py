@@ -167,6 +167,7 @@ def tiny() -> Recipe:
 
 def small() -> Recipe:
     """For one GPU and a day: some hundred hours of audio."""
+    stage = TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256)
     return Recipe(
         name="small",
         num_coarse=4,
@@ -191,19 +192,19 @@ def small() -> Recipe:
             ),
         ),
         semantic_stage=StageRecipe(
-            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            stage,
             TrainConfig(
                 steps=50_000, batch_size=32, crop_seconds=30.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),
         ),
         coarse_stage=StageRecipe(
-            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            stage,
             TrainConfig(
                 steps=100_000, batch_size=16, crop_seconds=10.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),
         ),
         fine_stage=StageRecipe(
-            TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256),
+            stage,
             TrainConfig(
                 steps=100_000, batch_size=32, crop_seconds=3.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),

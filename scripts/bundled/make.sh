@@ -4,8 +4,7 @@
 #   scripts/bundled/make.sh DATA WORK
 #
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
-# Every step goes on where it was stopped. On two CPU cores the whole takes about three hours when the steps run
-# one after the other; the curves are beside each part as log.jsonl.
+# Every step goes on where it was stopped. On two CPU cores the steps take about three hours, added up; the curves are beside each part as log.jsonl.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
