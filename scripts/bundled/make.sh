@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The bundled models, from the data to segue/bundled/: the very commands that made them.
+# The bundled models, from the data to segue/bundled/: the commands and settings behind them. The shipped weights came from
+# these in several goes, with stops between; the cards say where a go differed.
 #
 #   scripts/bundled/make.sh DATA WORK
 #
