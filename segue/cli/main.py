@@ -1,0 +1,49 @@
+"""The program `segue`: its verbs, and how it ends.
+
+Results go to standard output, everything else to standard error. Bad input costs one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from segue.cli.describe import info
+from segue.cli.sound import continue_, reconstruct
+from segue.cli.training import fit, tokenize, train_codec, train_lm, train_semantic
+from segue.errors import SegueError
+from segue.terminal import err
+
+app = typer.Typer(
+    name="segue",
+    help="AudioLM as software: give it a few seconds of raw audio and it goes on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help=True)
+
+app.command("continue")(continue_)
+app.command()(reconstruct)
+app.command()(tokenize)
+app.command()(fit)
+app.command()(info)
+app.add_typer(train_app, name="train")
+train_app.command("codec")(train_codec)
+train_app.command("semantic")(train_semantic)
+train_app.command("lm")(train_lm)
+
+
+def main() -> None:
+    """Run the command line; what the caller can mend becomes one line and exit code 2."""
+    warnings.showwarning = lambda message, *rest, **more: err.print(f"segue: warning: {message}", markup=False)
+    try:
+        app()
+    except SegueError as error:
+        err.print(f"segue: {' '.join(str(error).split())}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("segue: stopped; the last checkpoint is kept")
+        sys.exit(130)

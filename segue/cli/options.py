@@ -1,0 +1,46 @@
+"""What several verbs share: their common options and the checks behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from segue import audio
+from segue.artifact import check_writable
+from segue.errors import SegueError
+from segue.terminal import err
+
+BundleOption = Annotated[str, typer.Option("--bundle", help="speech, piano, or the folder of a bundle.")]
+DataOption = Annotated[list[Path], typer.Option("--data", help="Folder of sound files; give it again for more.")]
+ValidOption = Annotated[list[Path] | None, typer.Option("--valid", help="Folder held out from training.")]
+WeightOption = Annotated[list[float] | None, typer.Option("--weight", help="Share of the crops of each --data.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: train.learning_rate=3e-4.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="tiny, small or paper.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+LicenceOption = Annotated[str, typer.Option("--licence", help="Of the data; kept in the model card.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
+
+
+def check_out(out: Path, source: Path) -> None:
+    """Refuse an output that can't be written, is of no known format, or would replace the recording itself."""
+    audio.writable_format(out)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise SegueError(f"{out}: that is the recording itself, which would be lost; give another --out")
+    check_writable(out)
+
+
+def notes_of(recording: audio.Recording) -> None:
+    """Tell what was done to a recording on reading it."""
+    for note in recording.notes:
+        err.print(f"note: {note}")
+
+
+def use_threads(threads: int | None) -> None:
+    """Set torch's CPU threads."""
+    if threads is not None:
+        if threads < 1:
+            raise SegueError(f"--threads {threads}: at least 1")
+        torch.set_num_threads(threads)
