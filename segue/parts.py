@@ -25,7 +25,7 @@ from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
 from segue.train import loop
 from segue.train.codec import CodecTraining
-from segue.train.lm import StageTraining
+from segue.train.lm import Precision, StageTraining
 from segue.train.loop import Event, TrainConfig
 from segue.train.semantic import SemanticTraining
 
@@ -51,7 +51,9 @@ class SoundData:
     licence: str = ""
 
 
-def train_codec(recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None) -> Path:
+def train_codec(
+    recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None, device: str = "cpu"
+) -> Path:
     """Train a codec; returns the folder of the artifact.
 
     Raises:
@@ -59,15 +61,16 @@ def train_codec(recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = 
     """
     train, valid = _clips(data, recipe.train, recipe.model.sample_rate)
     config = recipe.train
-    training = CodecTraining(
-        recipe.model, recipe.objective, config.weight_decay, config.gradient_clip, config.ema_decay, config.seed
-    )
+    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+    training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, device)
     held = valid.batch if valid else None
     seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
     return _keep(training.export(_card(data, train, config, seconds)), out)
 
 
-def train_semantic(recipe: SemanticRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None) -> Path:
+def train_semantic(
+    recipe: SemanticRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None, device: str = "cpu"
+) -> Path:
     """Train a semantic encoder and cluster it; returns the folder of the artifact.
 
     Raises:
@@ -75,7 +78,8 @@ def train_semantic(recipe: SemanticRecipe, data: SoundData, out: Path, watch: Wa
     """
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
     config = recipe.train
-    training = SemanticTraining(recipe.model, config.seed, config.weight_decay, config.gradient_clip, config.ema_decay)
+    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+    training = SemanticTraining(recipe.model, config.seed, *limits, device)
     held = valid.batch if valid else None
     seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
     if _is_made(out, config.steps):
@@ -93,6 +97,8 @@ def train_stage(
     out: Path,
     licence: str = "",
     watch: Watch = lambda event: None,
+    device: str = "cpu",
+    precision: Precision = "float32",
 ) -> Path:
     """Train one stage on a token store; returns the folder of the artifact.
 
@@ -110,7 +116,16 @@ def train_stage(
     if codebooks is not None:
         model.start_from(codebooks, loop.generator(config.seed, 0, 3))
     requires = {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
-    training = StageTraining(model, requires, config.weight_decay, config.gradient_clip, config.ema_decay)
+    training = StageTraining(
+        model,
+        requires,
+        config.weight_decay,
+        config.gradient_clip,
+        config.ema_decay,
+        device,
+        precision,
+        recipe.optimiser,
+    )
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": f"{name} stage", "recipe": to_dict(recipe), "requires": requires, "num_coarse": num_coarse}

@@ -13,6 +13,7 @@ from segue.lm.transformer import TransformerConfig
 from segue.semantic.conformer import EncoderConfig
 from segue.semantic.tokenizer import TokenizerConfig
 from segue.train.codec import CodecObjective
+from segue.train.lm import OptimiserName
 from segue.train.loop import TrainConfig
 from segue.train.semantic import SemanticConfig
 
@@ -50,12 +51,14 @@ class StageRecipe:
         train: how long and how fast.
         deduplicate_semantic: remove repeated semantic tokens, as the paper does in its first two stages.
         prefix: what the fine stage is conditioned on; the other stages have no choice.
+        optimiser: of the training: Muon for the blocks' matrices, or AdamW for everything.
     """
 
     model: TransformerConfig
     train: TrainConfig
     deduplicate_semantic: bool = False
     prefix: tuple[StreamName, ...] = ("semantic", "coarse")
+    optimiser: OptimiserName = "muon"
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def paper() -> Recipe:
         train = TrainConfig(
             steps=1_000_000, batch_size=256, crop_seconds=crop_seconds, learning_rate=3e-4, warmup_steps=10_000
         )
-        return StageRecipe(model, train, deduplicate, prefix)
+        return StageRecipe(model, train, deduplicate, prefix, optimiser="adamw")
 
     encoder = EncoderConfig(width=1024, contrastive_depth=12, masked_depth=12, heads=16, feedforward=4)
     return Recipe(

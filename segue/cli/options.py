@@ -21,6 +21,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change the r
 RecipeOption = Annotated[str, typer.Option("--recipe", help="tiny, small or paper.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
 LicenceOption = Annotated[str, typer.Option("--licence", help="Of the data; kept in the model card.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 
 
@@ -44,3 +47,19 @@ def use_threads(threads: int | None) -> None:
         if threads < 1:
             raise SegueError(f"--threads {threads}: at least 1")
         torch.set_num_threads(threads)
+
+
+def choose_device(name: str) -> str:
+    """The device a verb works on.
+
+    Raises:
+        SegueError: if torch has no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise SegueError(f"--device {name}: torch can't use it here ({reason}); give cpu or auto") from error
+    return name

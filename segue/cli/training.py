@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from segue.cli.options import (
     BundleOption,
     DataOption,
+    DeviceOption,
     LicenceOption,
     RecipeOption,
     ResumeOption,
@@ -18,6 +19,7 @@ from segue.cli.options import (
     ThreadsOption,
     ValidOption,
     WeightOption,
+    choose_device,
     use_threads,
 )
 from segue.errors import SegueError
@@ -62,6 +64,7 @@ def train_codec(
     set_: SetOption = None,
     resume: ResumeOption = False,
     licence: LicenceOption = "",
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Train a SoundStream codec on folders of sound files."""
@@ -72,7 +75,8 @@ def train_codec(
     _begin(out, resume, threads)
     chosen = override(named(recipe).codec, set_ or [])
     with bars() as progress:
-        made = parts.train_codec(chosen, _data(data, valid, weight, licence), out, train_bar(progress, "codec"))
+        told = train_bar(progress, "codec")
+        made = parts.train_codec(chosen, _data(data, valid, weight, licence), out, told, choose_device(device))
     err.print(f"{made}: done")
 
 
@@ -85,6 +89,7 @@ def train_semantic(
     set_: SetOption = None,
     resume: ResumeOption = False,
     licence: LicenceOption = "",
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Train a semantic tokenizer on folders of sound files."""
@@ -96,7 +101,7 @@ def train_semantic(
     chosen = override(named(recipe).semantic, set_ or [])
     with bars() as progress:
         told = train_bar(progress, "semantic")
-        made = parts.train_semantic(chosen, _data(data, valid, weight, licence), out, told)
+        made = parts.train_semantic(chosen, _data(data, valid, weight, licence), out, told, choose_device(device))
     err.print(f"{made}: done")
 
 
@@ -109,6 +114,8 @@ def train_lm(
     set_: SetOption = None,
     resume: ResumeOption = False,
     licence: LicenceOption = "",
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="Of the matrix products: float32 or bfloat16.")] = "float32",
     threads: ThreadsOption = None,
 ) -> None:
     """Train one of the three stages on a token store."""
@@ -116,15 +123,21 @@ def train_lm(
     from segue.config import override
     from segue.fit import STAGES
     from segue.recipes import recipe as named
+    from segue.train.lm import Precision
 
     name = next((name for name in STAGES if name == stage), None)
     if name is None:
         raise SegueError(f"--stage {stage}: one of {', '.join(STAGES)}")
+    numbers = next((known for known in get_args(Precision) if known == precision), None)
+    if numbers is None:
+        raise SegueError(f"--precision {precision}: one of {', '.join(get_args(Precision))}")
     _begin(out, resume, threads)
     chosen = override(named(recipe).stage(name), set_ or [])
     with bars() as progress:
         told = train_bar(progress, f"{name} stage")
-        made = parts.train_stage(name, chosen, named(recipe).num_coarse, data, valid, out, licence, told)
+        made = parts.train_stage(
+            name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, choose_device(device), numbers
+        )
     err.print(f"{made}: done")
 
 

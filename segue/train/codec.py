@@ -62,6 +62,7 @@ class CodecTraining:
         gradient_clip: greatest norm of the gradient.
         ema_decay: of the exported average of weights; 0 exports the weights themselves.
         seed: of the initial weights.
+        device: where to train.
     """
 
     def __init__(
@@ -72,15 +73,18 @@ class CodecTraining:
         gradient_clip: float,
         ema_decay: float,
         seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
+        self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.codec = SoundStream(config)
-            self.discriminators = Discriminators(objective.discriminators)
+            self.codec = SoundStream(config).to(self.device)
+            self.discriminators = Discriminators(objective.discriminators).to(self.device)
         self.objective, self.gradient_clip, self.seed = objective, gradient_clip, seed
-        self.reconstruction = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
-        self.optimiser = adamw([self.codec], weight_decay, betas=(0.8, 0.99))
-        self.discriminator_optimiser = adamw([self.discriminators], weight_decay, betas=(0.8, 0.99))
+        losses = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
+        self.reconstruction = losses.to(self.device)
+        self.optimiser = adamw(self.codec.parameters(), weight_decay, betas=(0.8, 0.99))
+        self.discriminator_optimiser = adamw(self.discriminators.parameters(), weight_decay, betas=(0.8, 0.99))
         self.average = MovingAverage(self.codec, ema_decay)
         self.steps_done = 0
         self.starting_waves = torch.zeros(0)
@@ -90,7 +94,7 @@ class CodecTraining:
         self.starting_waves = torch.cat([batches(index)[0] for index in range(STARTING_BATCHES)])
 
     def step(self, batch: Batch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
-        wave, _ = batch
+        wave = batch[0].to(self.device)
         self.codec.train()
         count = self.codec.num_codebooks
         layers = torch.randint(1, count + 1, (wave.shape[0],), generator=rng)
@@ -98,7 +102,7 @@ class CodecTraining:
         warm = self.steps_done < self.objective.warm_steps
         if self.steps_done == self.objective.warm_steps:
             self._start_codebooks(rng)
-        quantized = self.codec.quantizer(self.codec.features(wave), layers, rng, warm)
+        quantized = self.codec.quantizer(self.codec.features(wave), layers.to(self.device), rng, warm)
         made = self.codec.decoder(quantized.features)
         losses = self.reconstruction(made, wave)
         losses["commitment"] = self.objective.commitment * quantized.commitment
@@ -120,7 +124,7 @@ class CodecTraining:
 
     @torch.no_grad()
     def _start_codebooks(self, rng: torch.Generator) -> None:
-        features = [self.codec.features(rows).flatten(0, 1) for rows in self.starting_waves.split(8)]
+        features = [self.codec.features(rows.to(self.device)).flatten(0, 1) for rows in self.starting_waves.split(8)]
         self.codec.quantizer.start(torch.cat(features), rng)
 
     def _discriminator_step(self, wave: Tensor, made: Tensor, learning_rate: float) -> float:
@@ -146,7 +150,7 @@ class CodecTraining:
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> dict[str, float]:
         """Reconstruction at all layers and at a quarter of them, and how evenly the codes are used."""
-        wave, _ = batch
+        wave = batch[0].to(self.device)
         codec = self._averaged()
         codes = codec.encode(wave)
         losses = self.reconstruction(codec.decode(codes), wave)
@@ -161,7 +165,7 @@ class CodecTraining:
         }
 
     def _averaged(self) -> SoundStream:
-        codec = SoundStream(self.codec.config)
+        codec = SoundStream(self.codec.config).to(self.device)
         codec.load_state_dict(self.average.average)
         return codec.eval()
 

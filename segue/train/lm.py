@@ -1,4 +1,4 @@
-"""Training of one stage: a step of AdamW on the cross-entropy of the target's tokens.
+"""Training of one stage: a step of Muon and AdamW, or of AdamW alone, on the cross-entropy of the target's tokens.
 
 A batch is a TokenBatch; losses are in nats a token. All randomness of a step comes from the generator given.
 """
@@ -16,9 +16,11 @@ from torch import Tensor
 from segue.artifact import Part
 from segue.lm.model import StageModel
 from segue.lm.sequence import TokenBatch
+from segue.train.muon import Muon
 from segue.train.optimiser import adamw, set_rate
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+Precision = Literal["float32", "bfloat16"]
+OptimiserName = Literal["muon", "adamw"]
 
 
 class StageTraining:
@@ -32,6 +34,7 @@ class StageTraining:
         ema_decay: of the averaged weights that are validated and exported; 0 keeps none.
         device: where to train.
         precision: `bfloat16` runs the matrix products of training in bfloat16.
+        optimiser: `muon` steps the blocks' matrices by Muon and all else by AdamW; `adamw` everything by AdamW.
     """
 
     def __init__(
@@ -42,7 +45,8 @@ class StageTraining:
         gradient_clip: float = 1.0,
         ema_decay: float = 0.0,
         device: torch.device | str = "cpu",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
+        optimiser: OptimiserName = "muon",
     ) -> None:
         self.model = model.to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False) if ema_decay > 0 else None
@@ -51,7 +55,13 @@ class StageTraining:
         self._ema_decay = ema_decay
         self._device = torch.device(device)
         self._precision = precision
-        self.optimiser = adamw([self.model], weight_decay, betas=(0.9, 0.95))
+        self._steps = 0
+        matrices = [weight for weight in model.transformer.blocks.parameters() if weight.ndim == 2]
+        inner = {id(weight) for weight in matrices} if optimiser == "muon" else set()
+        rest = [weight for weight in self.model.parameters() if id(weight) not in inner]
+        self.optimisers: list[torch.optim.Optimizer] = [adamw(rest, weight_decay, betas=(0.9, 0.95))]
+        if inner:
+            self.optimisers.append(Muon(matrices, weight_decay))
 
     def prepare(self, batches: Callable[[int], TokenBatch]) -> None:
         """Nothing needs preparing."""
@@ -59,14 +69,16 @@ class StageTraining:
     def step(self, batch: TokenBatch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
         """One optimiser step; returns `loss`, the gradient's norm and each codebook's loss."""
         self.model.train()
-        set_rate(self.optimiser, learning_rate)
         sums, counts = self._losses(self.model, batch, self._dropout_rng(rng))
         loss = sums.sum() / counts.sum().clamp(min=1)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         limit = self._gradient_clip if self._gradient_clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            set_rate(optimiser, learning_rate)
+            optimiser.step()
+        self._steps += 1
         self._update_average()
         return {"loss": loss.item(), "gradient_norm": norm.item(), **_by_slot(sums, counts)}
 
@@ -77,23 +89,20 @@ class StageTraining:
         return {"loss": (sums.sum() / counts.sum().clamp(min=1)).item(), **_by_slot(sums, counts)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, their average and the optimiser's moments, by parameter name."""
-        moments = {}
-        for name, parameter in self.model.named_parameters():
-            state = self.optimiser.state.get(parameter, {})
-            moments[name] = {key: state[key].clone() for key in _MOMENTS if key in state}
+        """Weights, their average and what the optimisers keep of each."""
         average = {} if self.average is None else self.average.state_dict()
-        return {"model": self.model.state_dict(), "average": average, "optimiser": moments}
+        kept = [optimiser.state_dict()["state"] for optimiser in self.optimisers]
+        return {"steps": self._steps, "model": self.model.state_dict(), "average": average, "optimisers": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
+        self._steps = state["steps"]
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        for name, parameter in self.model.named_parameters():
-            moments = state["optimiser"].get(name) or {}
-            if moments:
-                self.optimiser.state[parameter] = {key: moments[key].to(parameter.device).clone() for key in _MOMENTS}
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            moments = {int(index): values for index, values in kept.items()}
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
     def export(self, card: dict[str, Any]) -> Part:
         """The stage as an artifact, from the averaged weights where an average is kept."""
@@ -104,8 +113,7 @@ class StageTraining:
         """Take in the new weights; the first steps count for more, so that the start is soon forgotten."""
         if self.average is None:
             return
-        taken = float(self.optimiser.state[self.model.transformer.table]["step"])
-        share = 1 - min(self._ema_decay, taken / (taken + 10))
+        share = 1 - min(self._ema_decay, self._steps / (self._steps + 10))
         for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
             kept.lerp_(new, share)
 

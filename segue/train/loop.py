@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ import torch
 from segue.artifact import Part, read_json, written_file
 from segue.errors import SegueError
 from segue.train import state
+
+READERS = 4
+"""Batches read ahead, each by a thread of its own."""
 
 _FREE_TO_CHANGE = ("steps", "cooldown_fraction", "validate_every", "checkpoint_every")
 
@@ -171,11 +175,12 @@ def run(
     log = _Log(folder / "log.jsonl", step)
     began = time.monotonic() - spent
     saved = step
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(batches, step)
+    with ThreadPoolExecutor(max_workers=READERS) as readers:
+        ahead = deque(readers.submit(batches, step + index) for index in range(READERS))
         try:
             while step < config.steps:
-                batch, upcoming = upcoming.result(), reader.submit(batches, step + 1)
+                batch = ahead.popleft().result()
+                ahead.append(readers.submit(batches, step + READERS))
                 rate = learning_rate_at(step, config)
                 losses = training.step(batch, generator(config.seed, step, 0), rate)
                 _guard(losses, step)

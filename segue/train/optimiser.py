@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 
-def adamw(modules: Iterable[nn.Module], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW over the modules' weights; biases, gains and other vectors don't decay. The loop sets the rate."""
-    weights = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+def adamw(parameters: Iterable[Tensor], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW over weights; biases, gains and other vectors don't decay. The loop sets the rate."""
+    weights = [weight for weight in parameters if weight.requires_grad]
     groups = [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},

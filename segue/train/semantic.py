@@ -84,7 +84,7 @@ class SemanticTraining:
         with _seeded(torch.Generator().manual_seed(seed)):
             self.learner = _Learner(config).to(self.device)
         self.average = MovingAverage(self.learner, ema_decay)
-        self.optimiser = adamw([self.learner], weight_decay, betas=(0.9, 0.98))
+        self.optimiser = adamw(self.learner.parameters(), weight_decay, betas=(0.9, 0.98))
         self.clusters: Clusters | None = None
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:

@@ -11,6 +11,7 @@ from segue.lm.model import StageModel
 from segue.lm.sequence import TokenBatch, pad
 from segue.lm.stage import Stage, coarse_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
+from segue.train import state
 from segue.train.lm import StageTraining
 
 SIZE = TransformerConfig(width=32, depth=2, heads=2, feedforward=64, embedding_width=16)
@@ -79,18 +80,21 @@ def batch(step: int, training: StageTraining) -> TokenBatch:
     return pad([training.model.layout.train(*copies(seeded(step))) for _ in range(4)])
 
 
-def a_training(ema: float = 0.9) -> StageTraining:
+def a_training(ema: float = 0.9, optimiser: str = "muon") -> StageTraining:
     size = TransformerConfig(width=32, depth=1, heads=2, feedforward=32, embedding_width=8, dropout=0.1)
-    return StageTraining(StageModel(coarse_stage(6, 2, 6), size, seeded()), {"codec": "x"}, ema_decay=ema)
+    model = StageModel(coarse_stage(6, 2, 6), size, seeded())
+    return StageTraining(model, {"codec": "x"}, ema_decay=ema, optimiser=optimiser)
 
 
-def test_a_resumed_training_is_the_same_training():
-    whole, first, second = a_training(), a_training(), a_training()
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_a_resumed_training_is_the_same_training(optimiser, tmp_path):
+    whole, first, second = (a_training(optimiser=optimiser) for _ in range(3))
     for step in range(6):
         whole.step(batch(step, whole), seeded(step), 1e-2)
     for step in range(3):
         first.step(batch(step, first), seeded(step), 1e-2)
-    second.load_state_dict(first.state_dict())
+    state.save(tmp_path, 3, first.state_dict())
+    second.load_state_dict(state.load_newest(tmp_path)[1])
     for step in range(3, 6):
         second.step(batch(step, second), seeded(step), 1e-2)
     expected, found = whole.export({}), second.export({})
