@@ -19,10 +19,12 @@ from segue.artifact import Part
 from segue.codec.discriminators import DiscriminatorConfig, Discriminators
 from segue.codec.losses import ReconstructionLoss, discriminator_loss, feature_matching_loss, generator_loss
 from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.train.balancer import Balancer
 from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
 STARTING_BATCHES = 16
+BALANCED = ("mel", "complex", "wave", "adversarial", "feature_matching")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class CodecObjective:
         feature_matching: of the discriminators' inner layers.
         warm_steps: steps before the codebooks start; until then nothing is rounded to codes.
         adversarial_start_step: discriminators join here; a negative number leaves them out.
+        balanced: take the weights as shares of the pull at the output (see segue.train.balancer).
         discriminators: their sizes.
     """
 
@@ -49,6 +52,7 @@ class CodecObjective:
     feature_matching: float = 0.2
     warm_steps: int = 300
     adversarial_start_step: int = 0
+    balanced: bool = False
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
 
@@ -82,6 +86,10 @@ class CodecTraining:
             self.discriminators = Discriminators(objective.discriminators).to(self.device)
         self.objective, self.gradient_clip, self.seed = objective, gradient_clip, seed
         losses = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
+        shares = {
+            name: getattr(objective, name) for name in ("mel", "complex", "wave", "adversarial", "feature_matching")
+        }
+        self.balancer = Balancer(shares) if objective.balanced else None
         self.reconstruction = losses.to(self.device)
         self.optimiser = adamw(self.codec.parameters(), weight_decay, betas=(0.8, 0.99))
         self.discriminator_optimiser = adamw(self.discriminators.parameters(), weight_decay, betas=(0.8, 0.99))
@@ -105,21 +113,25 @@ class CodecTraining:
         quantized = self.codec.quantizer(self.codec.features(wave), layers.to(self.device), rng, warm)
         made = self.codec.decoder(quantized.features)
         losses = self.reconstruction(made, wave)
-        losses["commitment"] = self.objective.commitment * quantized.commitment
+        commitment = self.objective.commitment * quantized.commitment
         start = self.objective.adversarial_start_step
         report = {}
         if 0 <= start <= self.steps_done:
             report["discriminator"] = self._discriminator_step(wave, made.detach(), learning_rate)
             losses |= self._adversarial(wave, made)
-        total = torch.stack(list(losses.values())).sum()
+        total = torch.stack([*losses.values(), commitment]).sum()
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        if self.balancer:
+            pull = self.balancer.gradient(losses, made)
+            torch.autograd.backward([made, commitment], [pull, None])
+        else:
+            total.backward()
         norm = nn.utils.clip_grad_norm_(self.codec.parameters(), self.gradient_clip)
         set_rate(self.optimiser, learning_rate)
         self.optimiser.step()
         self.average.update()
         self.steps_done += 1
-        named = {name: value.item() for name, value in losses.items()}
+        named = {name: value.item() for name, value in losses.items()} | {"commitment": commitment.item()}
         return {"loss": total.item(), **named, **report, "gradient": norm.item()}
 
     @torch.no_grad()
@@ -178,6 +190,7 @@ class CodecTraining:
             "optimiser": self.optimiser.state_dict(),
             "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
             "average": self.average.state_dict(),
+            "balancer": self.balancer.state_dict() if self.balancer else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -188,6 +201,8 @@ class CodecTraining:
         self.optimiser.load_state_dict(state["optimiser"])
         self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
         self.average.load_state_dict(state["average"])
+        if self.balancer:
+            self.balancer.load_state_dict(state["balancer"])
 
     def export(self, card: dict[str, Any]) -> Part:
         return self._averaged().to_part(card)

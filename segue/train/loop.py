@@ -24,6 +24,7 @@ import torch
 from segue.artifact import Part, read_json, written_file
 from segue.errors import SegueError
 from segue.train import state
+from segue.train.guard import Guard
 
 READERS = 4
 """Batches read ahead, each by a thread of its own."""
@@ -160,7 +161,7 @@ def run(
         seconds spent in training, over all resumptions.
 
     Raises:
-        SegueError: if the folder belongs to another config, a loss is not finite, or it can't be written.
+        SegueError: if the folder belongs to another config, a loss is not finite or runs away, or it can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, describe)
@@ -174,7 +175,7 @@ def run(
         spent = kept["seconds"]
     log = _Log(folder / "log.jsonl", step)
     began = time.monotonic() - spent
-    saved = step
+    saved, guard = step, Guard()
     with ThreadPoolExecutor(max_workers=READERS) as readers:
         ahead = deque(readers.submit(batches, step + index) for index in range(READERS))
         try:
@@ -183,7 +184,7 @@ def run(
                 ahead.append(readers.submit(batches, step + READERS))
                 rate = learning_rate_at(step, config)
                 losses = training.step(batch, generator(config.seed, step, 0), rate)
-                _guard(losses, step)
+                guard.check(losses, step)
                 step += 1
                 event = Event(step, config.steps, "train", losses, time.monotonic() - began)
                 if step % 20 == 0 or step == config.steps:
@@ -216,15 +217,6 @@ def _validate(
 def _checkpoint(training: Training, folder: Path, step: int, seconds: float) -> int:
     state.save(folder, step, {"training": training.state_dict(), "seconds": seconds})
     return step
-
-
-def _guard(losses: dict[str, float], step: int) -> None:
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise SegueError(
-                f"training stopped at step {step}: {name} is {value}; the last checkpoint is kept. "
-                "Lower train.learning_rate or train.gradient_clip and resume"
-            )
 
 
 def _claim(folder: Path, describe: dict[str, Any]) -> None:

@@ -43,6 +43,20 @@ def test_the_loss_is_the_sum_of_what_is_named():
     assert step["loss"] == pytest.approx(sum(step[name] for name in named), rel=1e-5)
 
 
+def test_balanced_losses_train_too_and_go_on_after_a_stop():
+    def one() -> CodecTraining:
+        return training(balanced=True, adversarial_start_step=2)
+
+    whole, first, second = one(), one(), one()
+    losses = train(whole, 30)
+    assert sum(step["mel"] for step in losses[-5:]) < 0.9 * sum(step["mel"] for step in losses[3:8])
+    train(first, 5)
+    second.prepare(tiny.clip_batch)
+    second.load_state_dict(first.state_dict())
+    again = [second.step(tiny.clip_batch(0), generator(0, k, 0), 3e-3) for k in range(5, 8)]
+    assert [step["loss"] for step in again] == [step["loss"] for step in losses[5:8]]
+
+
 def test_no_discriminators_where_none_are_wanted():
     one = training(adversarial_start_step=-1)
     before = [value.clone() for value in one.discriminators.parameters()]
