@@ -48,9 +48,10 @@ class Guard:
         self._above = self._above + 1 if self._means[first] > FACTOR * self._least[first] else 0
         if self._above > PATIENCE:
             worst = max((name for name in losses if name != first), key=self._rise, default=first)
+            now, least = self._means[worst], self._least[worst]
             raise SegueError(
                 f"training stopped at step {step}: {first} rose to {self._rise(first):.1f} times its least, "
-                f"most of all {worst} ({self._means[worst]:.3g}, least {self._least[worst]:.3g}); the last checkpoint is kept. "
+                f"most of all {worst} ({now:.3g}, least {least:.3g}); the last checkpoint is kept. "
                 "Lower train.learning_rate and resume"
             )
 
