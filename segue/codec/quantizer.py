@@ -2,13 +2,14 @@
 
 features (B, T, D), codes (B, Q, T), projected (B, T, W) with W = code_width.
 
-Each layer projects the residual down to a few dimensions, puts it on the unit sphere and takes the nearest of
-its unit codes. Codebooks start from k-means, follow their data by a moving average and revive codes that die;
-gradients pass straight through. Dropping the last layers of some rows while training makes the first q layers
-decode by themselves, so that one model serves every bitrate.
+Factorised, each layer projects the residual down to a few dimensions, puts it on the unit sphere and takes the
+nearest of its unit codes. Plain, it takes the code nearest to the residual as it is (W = D). Codebooks start from
+k-means, follow their data by a moving average and revive codes that die; gradients pass straight through. Dropping
+the last layers of some rows while training makes the first q layers decode by themselves, so that one model serves
+every bitrate.
 
-Source: SoundStream (arXiv 2107.03312, III.C), its k-means start and dead codes; factorised, normalised codes and
-dropout for half of each batch from DAC (arXiv 2306.06546, 3.2).
+Source: SoundStream (arXiv 2107.03312, III.C): plain codes, their k-means start, dead codes; DAC (arXiv 2306.06546,
+3.2): factorised, normalised codes and dropout for half of each batch.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Quantized:
 
 
 class CodebookLayer(nn.Module):
-    """One codebook of unit vectors with its projections.
+    """One codebook, with its projections where it is factorised.
 
     Args:
         width: D of the features.
-        code_width: W, dimensions of a code.
+        code_width: W, dimensions of a code; None for plain codes of width D.
         codebook_size: number of codes.
     """
 
@@ -52,22 +53,30 @@ class CodebookLayer(nn.Module):
     usage: Tensor
     total: Tensor
 
-    def __init__(self, width: int, code_width: int, codebook_size: int) -> None:
+    def __init__(self, width: int, code_width: int | None, codebook_size: int) -> None:
         super().__init__()
-        self.project_in = nn.Linear(width, code_width)
-        self.project_out = nn.Linear(code_width, width)
-        codes = F.normalize(torch.randn(codebook_size, code_width), dim=-1)
+        self.factorised = code_width is not None
+        self.project_in = nn.Identity() if code_width is None else nn.Linear(width, code_width)
+        self.project_out = nn.Identity() if code_width is None else nn.Linear(code_width, width)
+        codes = self._placed(torch.randn(codebook_size, code_width or width))
         self.register_buffer("codebook", codes)
         self.register_buffer("usage", torch.ones(codebook_size))
         self.register_buffer("total", codes.clone())
 
     def project(self, residual: Tensor) -> Tensor:
-        """(B, T, D) -> unit vectors (B, T, W)."""
-        return F.normalize(self.project_in(residual), dim=-1)
+        """(B, T, D) -> (B, T, W), on the unit sphere where factorised."""
+        return self._placed(self.project_in(residual))
 
     def nearest(self, projected: Tensor) -> Tensor:
-        """(..., W) unit vectors -> (...) index of the code with the greatest cosine."""
-        return (projected @ self.codebook.T).argmax(dim=-1)
+        """(..., W) -> (...) index of the nearest code."""
+        return self._nearest(projected, self.codebook)
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.factorised else vectors
+
+    def _nearest(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        likeness = vectors @ codes.T
+        return (likeness if self.factorised else likeness - codes.square().sum(dim=-1) / 2).argmax(dim=-1)
 
     def embed(self, codes: Tensor) -> Tensor:
         """(B, T) -> (B, T, D), the layer's part of the features."""
@@ -86,21 +95,21 @@ class CodebookLayer(nn.Module):
         picks = torch.randint(projected.shape[0], (size,), generator=rng).to(projected.device)
         self.usage.copy_(torch.where(dead, torch.full_like(self.usage, even_share), self.usage))
         self.total.copy_(torch.where(dead[:, None], projected[picks] * even_share, self.total))
-        self.codebook.copy_(F.normalize(self.total, dim=-1))
+        self.codebook.copy_(self._placed(self.total / self.usage.clamp(min=1e-7)[:, None]))
 
     @torch.no_grad()
     def start(self, vectors: Tensor, rng: torch.Generator, iterations: int = 10) -> None:
-        """Spherical k-means on vectors (M, W), as SoundStream starts its codebooks."""
+        """K-means on vectors (M, W), spherical where factorised, as SoundStream starts its codebooks."""
         size = self.codebook.shape[0]
         picks = torch.randint(vectors.shape[0], (size,), generator=rng)
         if vectors.shape[0] >= size:
             picks = torch.randperm(vectors.shape[0], generator=rng)[:size]
         centres = vectors[picks.to(vectors.device)]
         for _ in range(iterations):
-            chosen = (vectors @ centres.T).argmax(dim=-1)
+            chosen = self._nearest(vectors, centres)
             sums = torch.zeros_like(centres).index_add_(0, chosen, vectors)
-            empty = torch.bincount(chosen, minlength=size) == 0
-            centres = F.normalize(torch.where(empty[:, None], centres, sums), dim=-1)
+            counts = torch.bincount(chosen, minlength=size)[:, None]
+            centres = self._placed(torch.where(counts == 0, centres, sums / counts.clamp(min=1)))
         self.codebook.copy_(centres)
         self.total.copy_(centres * vectors.shape[0] / size)
         self.usage.fill_(vectors.shape[0] / size)
@@ -111,12 +120,12 @@ class ResidualQuantizer(nn.Module):
 
     Args:
         width: D of the features.
-        code_width: W.
+        code_width: W; None for plain codes of width D.
         num_codebooks: Q.
         codebook_size: codes a layer.
     """
 
-    def __init__(self, width: int, code_width: int, num_codebooks: int, codebook_size: int) -> None:
+    def __init__(self, width: int, code_width: int | None, num_codebooks: int, codebook_size: int) -> None:
         super().__init__()
         self.layers: nn.ModuleList = nn.ModuleList(
             CodebookLayer(width, code_width, codebook_size) for _ in range(num_codebooks)

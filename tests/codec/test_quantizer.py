@@ -14,10 +14,10 @@ from segue.codec.quantizer import CodebookLayer, ResidualQuantizer
 WIDTH, CODE_WIDTH, LAYERS, SIZE = 12, 4, 4, 16
 
 
-def quantizer(seed: int = 0) -> ResidualQuantizer:
+def quantizer(seed: int = 0, code_width: int | None = CODE_WIDTH) -> ResidualQuantizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResidualQuantizer(WIDTH, CODE_WIDTH, LAYERS, SIZE)
+        return ResidualQuantizer(WIDTH, code_width, LAYERS, SIZE)
 
 
 def data(count: int, seed: int) -> torch.Tensor:
@@ -32,19 +32,21 @@ def all_layers(rows: int) -> torch.Tensor:
     return torch.full((rows,), LAYERS)
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture(scope="module", params=[CODE_WIDTH, None], ids=["factorised", "plain"])
+def trained(request):
     """After k-means and 40 steps on features that cluster: (quantizer, gradients seen in the last step)."""
-    module = quantizer()
+    module = quantizer(code_width=request.param)
     with torch.no_grad():
         module.start(data(512, 0)[0], tiny.rng())
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam([*module.parameters(), torch.zeros(1).requires_grad_()], lr=1e-2)
     draw = tiny.rng(1)
     for step in range(60):
         features = data(256, step)
         made = module(features, all_layers(1), draw)
         optimiser.zero_grad()
-        (F.mse_loss(made.features, features) + 0.1 * made.commitment).backward()
+        loss = F.mse_loss(made.features, features) + 0.1 * made.commitment
+        if loss.requires_grad:
+            loss.backward()
         optimiser.step()
     return module
 
@@ -120,6 +122,25 @@ def test_training_gives_what_decoding_gives(trained):
         for row, q in enumerate(layers_in_use.tolist()):
             alone = module.decode(module.encode(features[row : row + 1], q))
             assert torch.allclose(made.features[row : row + 1], alone, atol=1e-5)
+
+
+def test_plain_codes_are_means_of_what_chose_them():
+    layer, vectors = CodebookLayer(WIDTH, None, SIZE), data(400, 12)[0]
+    layer.start(vectors, tiny.rng())
+    for _ in range(600):
+        chosen = layer.nearest(vectors)
+        layer.follow(vectors, chosen, tiny.rng())
+    for index in range(SIZE):
+        mine = vectors[chosen == index]
+        assert len(mine) and torch.allclose(layer.codebook[index], mine.mean(dim=0), atol=0.02), index
+        distances = (vectors[:, None] - layer.codebook).square().sum(dim=-1)
+    assert torch.equal(distances.argmin(dim=-1), layer.nearest(vectors))
+
+
+def test_plain_codes_pass_the_gradient_straight_through():
+    module, features = quantizer(code_width=None), data(30, 9).requires_grad_()
+    module(features, torch.tensor([LAYERS]), tiny.rng()).features.sum().backward()
+    assert torch.allclose(features.grad, torch.ones_like(features), atol=1e-5)
 
 
 def test_dropped_layers_get_no_gradient_from_that_row():
