@@ -1,7 +1,11 @@
 """SEANet, SoundStream's own encoder and decoder: strided convolutions on the raw waveform.
 
 wave (B, N) -> channels (B, C, n) halved in time and doubled in width stride by stride -> features (B, T, D), and
-back by transposed convolutions. Causal throughout; weight-normalised; ELU.
+back by transposed convolutions. Causal throughout; weight-normalised; ELU. With a memory (see `streaming`) encoder
+and decoder go on from the chunks before.
+
+Weight normalisation is for training. Artifacts hold the weights it amounts to, and a codec that is loaded for use has
+them folded; either form loads into either.
 
 Source: SoundStream (arXiv 2107.03312, III.A-B); strides 2, 4, 5, 8 give 50 Hz at 16 kHz as in AudioLM
 (arXiv 2209.03143, III.B).
@@ -11,12 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from segue.codec.streaming import Memory, with_past
 from segue.errors import SegueError
 
 
@@ -39,7 +46,48 @@ class SeanetConfig:
     kernel: int = 3
 
 
-class CausalConv(nn.Module):
+_GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
+
+
+def folded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with plain weights for the gains and directions (C, C', k) of weight normalisation."""
+    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith((_GAIN, _DIRECTION))}
+    for name, direction in tensors.items():
+        if name.endswith(_DIRECTION):
+            stem = name.removesuffix(_DIRECTION)
+            kept[stem + ".weight"] = direction * (tensors[stem + _GAIN] / _norm(direction))
+    return kept
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Replace weight normalisation by the weights it amounts to, in every causal convolution of a module."""
+    for layer in module.modules():
+        if isinstance(layer, _Normalised) and is_parametrized(layer.convolution, "weight"):
+            remove_parametrizations(layer.convolution, "weight")
+
+
+class _Normalised(nn.Module):
+    """Has one convolution, weight-normalised or folded, and loads weights of either form."""
+
+    convolution: nn.Conv1d | nn.ConvTranspose1d
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        name = prefix + "convolution"
+        plain, split = name + ".weight", (name + _GAIN, name + _DIRECTION)
+        if is_parametrized(self.convolution, "weight"):
+            if plain in state_dict and state_dict[plain].ndim == 3:
+                weight = state_dict.pop(plain)
+                state_dict.update(zip(split, (_norm(weight), weight), strict=True))
+        elif all(key in state_dict and state_dict[key].ndim == 3 for key in split):
+            state_dict.update(folded({key: state_dict.pop(key) for key in split}))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _norm(direction: Tensor) -> Tensor:
+    return direction.flatten(1).norm(dim=1)[:, None, None]
+
+
+class CausalConv(_Normalised):
     """A convolution that sees the past only: (B, C, n) -> (B, C', n / stride)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
@@ -47,11 +95,11 @@ class CausalConv(nn.Module):
         self.convolution = weight_norm(nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation))
         self.past = (kernel - 1) * dilation - (stride - 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(F.pad(x, (self.past, 0)))
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        return self.convolution(with_past(x, self.past, self, memory))
 
 
-class CausalTransposedConv(nn.Module):
+class CausalTransposedConv(_Normalised):
     """The way back up: (B, C, n) -> (B, C', n * stride), with nothing of later steps in earlier samples."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -59,8 +107,15 @@ class CausalTransposedConv(nn.Module):
         self.stride = stride
         self.convolution = weight_norm(nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(x)[..., : x.shape[-1] * self.stride]
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        made, samples = self.convolution(x), x.shape[-1] * self.stride
+        if memory is None:
+            return made[..., :samples]
+        overlap = memory.get(self)
+        memory[self] = made[..., samples:] - self.convolution.bias[:, None]  # type: ignore[index]
+        if overlap is None:
+            return made[..., :samples]
+        return torch.cat([made[..., : self.stride] + overlap, made[..., self.stride : samples]], dim=-1)
 
 
 class ResidualUnit(nn.Module):
@@ -71,8 +126,8 @@ class ResidualUnit(nn.Module):
         self.dilated = CausalConv(channels, channels // 2, kernel, dilation=dilation)
         self.pointwise = CausalConv(channels // 2, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.pointwise(F.elu(self.dilated(F.elu(x))))
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        return x + self.pointwise(F.elu(self.dilated(F.elu(x), memory)))
 
 
 class SeanetEncoder(nn.Module):
@@ -89,16 +144,19 @@ class SeanetEncoder(nn.Module):
             channels *= 2
         self.layers = nn.Sequential(*layers, nn.ELU(), CausalConv(channels, config.width, 3))
 
-    def forward(self, wave: Tensor) -> Tensor:
-        return self.layers(wave[:, None]).transpose(1, 2)
+    def forward(self, wave: Tensor, memory: Memory | None = None) -> Tensor:
+        return _run(self.layers, wave[:, None], memory).transpose(1, 2)
 
 
 class SeanetDecoder(nn.Module):
     """features (B, T, D) -> wave (B, T * hop_length)."""
 
+    delay_samples = 0
+
     def __init__(self, config: SeanetConfig, hop_length: int) -> None:
         super().__init__()
         _check(config, hop_length)
+        self.width = config.width
         channels = config.channels * 2 ** len(config.strides)
         layers: list[nn.Module] = [CausalConv(config.width, channels, 7)]
         for stride in reversed(config.strides):
@@ -107,8 +165,14 @@ class SeanetDecoder(nn.Module):
             layers += [ResidualUnit(channels, config.kernel, dilation) for dilation in config.dilations]
         self.layers = nn.Sequential(*layers, nn.ELU(), CausalConv(channels, 1, 7))
 
-    def forward(self, features: Tensor) -> Tensor:
-        return torch.tanh(self.layers(features.transpose(1, 2)))[:, 0]
+    def forward(self, features: Tensor, memory: Memory | None = None) -> Tensor:
+        return torch.tanh(_run(self.layers, features.transpose(1, 2), memory))[:, 0]
+
+
+def _run(layers: nn.Sequential, x: Tensor, memory: Memory | None) -> Tensor:
+    for layer in layers:
+        x = layer(x) if isinstance(layer, nn.ELU) else layer(x, memory)
+    return x
 
 
 def _check(config: SeanetConfig, hop_length: int) -> None:

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue import units
 from segue.artifact import Part, full, half
 from segue.codec.quantizer import ResidualQuantizer
-from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder
+from segue.codec.seam import check_codes
+from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, fold_weight_norm, folded
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
+from segue.codec.streaming import CodecStream, Memory
 from segue.config import from_dict, to_dict
 from segue.errors import SegueError
 
@@ -67,7 +70,11 @@ class SoundStream(nn.Module):
         frame_rate: frames a second, in Hz.
         num_codebooks: Q.
         codebook_size: codes a codebook.
+        delay_samples: samples of a frame that aren't final with it; the decoder's overlap.
+        latency_samples: algorithmic latency from config: sample n of `decode(encode(wave))` hears none of the wave
+            from n + latency_samples on.
         fingerprint: of the artifact it was loaded from; empty for one that is not on disk.
+        stream: whose scope is open; None outside `with codec.streaming()`.
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -77,8 +84,9 @@ class SoundStream(nn.Module):
         self.frame_rate = config.sample_rate / config.hop_length
         self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
         self.fingerprint = ""
-        self.encoder: nn.Module
-        self.decoder: nn.Module
+        self.stream: CodecStream | None = None
+        self.encoder: SeanetEncoder | SpectralEncoder
+        self.decoder: SeanetDecoder | SpectralDecoder
         if config.pair == "seanet":
             self.encoder = SeanetEncoder(config.seanet, config.hop_length)
             self.decoder = SeanetDecoder(config.seanet, config.hop_length)
@@ -88,14 +96,25 @@ class SoundStream(nn.Module):
             self.decoder = SpectralDecoder(config.spectral, config.hop_length)
             width = config.spectral.width
         self.quantizer = ResidualQuantizer(width, config.code_width, config.num_codebooks, config.codebook_size)
+        self.delay_samples = self.decoder.delay_samples
+        self.latency_samples = config.hop_length + self.delay_samples
 
-    def features(self, wave: Tensor) -> Tensor:
+    @property
+    def latency_seconds(self) -> float:
+        """Algorithmic latency: a frame, and the overlap of the frame-domain decoder (50 ms; SEANet 20 ms)."""
+        return units.samples_to_seconds(self.latency_samples, self.sample_rate)
+
+    def features(self, wave: Tensor, memory: Memory | None = None) -> Tensor:
         """wave (B, N) -> features (B, T, D), with T = ceil(N / hop_length); the end is padded with zeros."""
-        return self.encoder(F.pad(wave, (0, -wave.shape[-1] % self.hop_length)))
+        return self.encoder(F.pad(wave, (0, -wave.shape[-1] % self.hop_length)), memory)
+
+    def streaming(self) -> CodecStream:
+        """A new stream, for sound that comes in chunks; `with` it, the codec's encode and decode are the stream's."""
+        return CodecStream(self)
 
     @torch.no_grad()
     def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
-        """Code a wave.
+        """Code a wave; in a streaming scope, the next chunk of one (`CodecStream.encode`).
 
         Args:
             wave: (B, N) mono float32 at `sample_rate`.
@@ -108,22 +127,19 @@ class SoundStream(nn.Module):
         Raises:
             SegueError: if the wave is not a finite float (B, N), N >= 1, lengths don't fit it, or q is out of range.
         """
+        if self.stream is not None:
+            return self.stream.encode(wave, lengths, num_codebooks)
+        if lengths is None:
+            return self.encode_chunk(wave, None, num_codebooks)
         check_wave(wave, lengths)
-        count = self.num_codebooks if num_codebooks is None else num_codebooks
-        if not 1 <= count <= self.num_codebooks:
-            raise SegueError(f"num_codebooks {count}: this codec has 1 to {self.num_codebooks}")
-        if lengths is not None:
-            samples = torch.arange(wave.shape[-1], device=wave.device)
-            wave = wave * (samples < lengths[:, None])
-        codes = self.quantizer.encode(self.features(wave), count)
-        if lengths is not None:
-            frames = torch.arange(codes.shape[-1], device=wave.device) * self.hop_length
-            codes = codes * (frames < lengths[:, None])[:, None]
-        return codes
+        samples = torch.arange(wave.shape[-1], device=wave.device)
+        codes = self.encode_chunk(wave * (samples < lengths[:, None]), None, num_codebooks)
+        frames = torch.arange(codes.shape[-1], device=wave.device) * self.hop_length
+        return codes * (frames < lengths[:, None])[:, None]
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Turn codes back into sound.
+        """Turn codes back into sound; in a streaming scope, the next codes of one (`CodecStream.decode`).
 
         Args:
             codes: (B, q, T) indices of the first q layers.
@@ -134,14 +150,31 @@ class SoundStream(nn.Module):
         Raises:
             SegueError: if the shape, the dtype, q or an index is out of range.
         """
-        if codes.ndim != 3 or codes.dtype not in (torch.int16, torch.int32, torch.int64):
-            raise SegueError(f"codes {tuple(codes.shape)} {codes.dtype}: (B, Q, T) integers are wanted")
-        if codes.numel() == 0 or codes.shape[1] > self.num_codebooks:
-            raise SegueError(f"codes {tuple(codes.shape)}: a row, a frame and 1 to {self.num_codebooks} layers")
-        if int(codes.min()) < 0 or int(codes.max()) >= self.codebook_size:
-            found = f"{int(codes.min())} to {int(codes.max())}"
-            raise SegueError(f"codes {found}: only 0 to {self.codebook_size - 1} exist")
-        return self.decoder(self.quantizer.decode(codes.long()))
+        if self.stream is not None:
+            return self.stream.decode(codes)
+        return self.decode_chunk(codes, None)
+
+    @torch.no_grad()
+    def encode_chunk(self, wave: Tensor, memory: Memory | None, num_codebooks: int | None) -> Tensor:
+        """`encode` without lengths, going on from the state in `memory` and bringing it up to date."""
+        check_wave(wave, None)
+        count = self.num_codebooks if num_codebooks is None else num_codebooks
+        if not 1 <= count <= self.num_codebooks:
+            raise SegueError(f"num_codebooks {count}: this codec has 1 to {self.num_codebooks}")
+        return self.quantizer.encode(self.features(wave, memory), count)
+
+    @torch.no_grad()
+    def decode_chunk(self, codes: Tensor, memory: Memory | None) -> Tensor:
+        """`decode`, going on from the state in `memory` and bringing it up to date: `delay_samples` late."""
+        check_codes(codes, self.num_codebooks, self.codebook_size)
+        return self.decoder(self.quantizer.decode(codes.long()), memory)
+
+    @torch.no_grad()
+    def decode_rest(self, rows: int, memory: Memory) -> Tensor:
+        """What the decoder still has to say after the last codes: wave (rows, at least `delay_samples`)."""
+        frames = units.samples_to_frames(self.delay_samples, self.hop_length)
+        weight = next(self.decoder.parameters())
+        return self.decoder(weight.new_zeros(rows, frames, self.decoder.width), memory)
 
     def codebooks(self) -> Tensor:
         """The codes' own vectors (Q, codebook_size, code_width): which codes sound alike."""
@@ -149,7 +182,7 @@ class SoundStream(nn.Module):
 
     def to_part(self, card: dict[str, Any]) -> Part:
         """The codec as an artifact in half precision."""
-        return Part("codec", to_dict(self.config), half(self.state_dict()), card=card)
+        return Part("codec", to_dict(self.config), half(folded(self.state_dict())), card=card)
 
     @classmethod
     def from_part(cls, part: Part) -> SoundStream:
@@ -159,6 +192,7 @@ class SoundStream(nn.Module):
             SegueError: if config and weights do not fit each other.
         """
         codec = cls(from_dict(CodecConfig, part.config, "codec", complete=True))
+        fold_weight_norm(codec)
         load_weights(codec, part)
         codec.fingerprint = part.fingerprint
         return codec.eval()

@@ -4,7 +4,7 @@ wave (B, N) -> STFT frames at 100 Hz -> ConvNeXt blocks -> features (B, T, D) at
 
 Everything is causal: spectrum f sees the 640 samples up to its end, the convolutions see the past. The inverse
 STFT overlaps four frames, so a sample is final three hops (30 ms) after its frame: with the frame of 20 ms the
-algorithmic latency is 50 ms.
+algorithmic latency is 50 ms. With a memory (see `streaming`) encoder and decoder go on from the chunks before.
 
 Source: the ConvNeXt trunk and inverse-STFT head follow Vocos (arXiv 2306.00814); the codec around them is
 SoundStream (arXiv 2107.03312).
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue.codec.streaming import Memory, with_past
 from segue.errors import SegueError
 
 FLUSH_FRAMES = 2
@@ -61,8 +62,8 @@ class ConvNeXtBlock(nn.Module):
         self.contract = nn.Linear(expansion * width, width)
         self.scale = nn.Parameter(torch.full((width,), scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        past = F.pad(x.transpose(1, 2), (self.depthwise.kernel_size[0] - 1, 0))
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        past = with_past(x.transpose(1, 2), self.depthwise.kernel_size[0] - 1, self, memory)
         mixed = self.norm(self.depthwise(past).transpose(1, 2))
         return x + self.scale * self.contract(F.gelu(self.expand(mixed)))
 
@@ -71,6 +72,12 @@ def _trunk(config: SpectralConfig, depth: int) -> nn.Sequential:
     return nn.Sequential(
         *(ConvNeXtBlock(config.width, config.expansion, config.kernel, 1.0 / max(depth, 1)) for _ in range(depth))
     )
+
+
+def _run(trunk: nn.Sequential, x: Tensor, memory: Memory | None) -> Tensor:
+    for block in trunk:
+        x = block(x, memory)
+    return x
 
 
 class SpectralEncoder(nn.Module):
@@ -91,21 +98,24 @@ class SpectralEncoder(nn.Module):
         self.trunk = _trunk(config, config.encoder_depth)
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, wave: Tensor) -> Tensor:
+    def forward(self, wave: Tensor, memory: Memory | None = None) -> Tensor:
         config = self.config
-        frames = F.pad(wave, (config.window - config.hop, 0)).unfold(-1, config.window, config.hop)
+        frames = with_past(wave, config.window - config.hop, self, memory).unfold(-1, config.window, config.hop)
         spectrum = torch.fft.rfft(frames * self.window)
         real, imaginary = spectrum.real, spectrum.imag
         power = real.square() + imaginary.square() + 1e-7
         compressed = power.rsqrt().sqrt()
         seen = torch.cat([real * compressed, imaginary * compressed, 0.1 * power.log()], dim=-1)
-        x = self.fine_block(self.embed(seen))
+        x = self.fine_block(self.embed(seen), memory)
         x = self.down(x.unflatten(1, (-1, self.stack)).flatten(2))
-        return self.norm(self.trunk(x))
+        return self.norm(_run(self.trunk, x, memory))
 
 
 class SpectralDecoder(nn.Module):
-    """features (B, T, D) -> wave (B, T * hop_length)."""
+    """features (B, T, D) -> wave (B, T * hop_length).
+
+    With a memory the wave is `delay_samples` late: its first samples lie before the sound's beginning.
+    """
 
     window: Tensor
 
@@ -115,6 +125,7 @@ class SpectralDecoder(nn.Module):
         self.config = config
         self.stack = hop_length // config.hop
         self.bins = config.window // 2 + 1
+        self.width, self.delay_samples = config.width, config.window - config.hop
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
         self.embed = nn.Linear(config.width, config.width)
         self.trunk = _trunk(config, config.decoder_depth)
@@ -123,14 +134,19 @@ class SpectralDecoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, 3 * self.bins)
 
-    def forward(self, features: Tensor) -> Tensor:
-        config, count = self.config, features.shape[1]
-        x = self.trunk(self.embed(F.pad(features, (0, 0, 0, FLUSH_FRAMES))))
-        x = self.fine_block(self.up(x).unflatten(-1, (self.stack, -1)).flatten(1, 2))
+    def forward(self, features: Tensor, memory: Memory | None = None) -> Tensor:
+        samples = features.shape[1] * self.stack * self.config.hop
+        if memory is None:
+            features = F.pad(features, (0, 0, 0, FLUSH_FRAMES))
+        x = _run(self.trunk, self.embed(features), memory)
+        x = self.fine_block(self.up(x).unflatten(-1, (self.stack, -1)).flatten(1, 2), memory)
         log_magnitude, a, b = self.head(self.norm(x)).split(self.bins, dim=-1)
         magnitude = log_magnitude.clamp(max=7.0).exp() * torch.rsqrt(a.square() + b.square() + 1e-6)
-        frames = torch.fft.irfft(torch.complex(magnitude * a, magnitude * b), n=config.window) * self.window
-        return self._overlap_add(frames)[:, : count * self.stack * config.hop]
+        spectrum = torch.complex(magnitude * a, magnitude * b)
+        frames = torch.fft.irfft(spectrum, n=self.config.window) * self.window
+        if memory is not None:
+            frames = with_past(frames.mT, self.config.window // self.config.hop - 1, self, memory).mT
+        return self._overlap_add(frames)[:, :samples]
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Spectra f, each ending with hop f, summed: (B, F, window) -> (B, (F - overlap + 1) * hop)."""
