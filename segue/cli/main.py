@@ -10,6 +10,7 @@ import warnings
 
 import typer
 
+from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.sound import continue_, reconstruct
 from segue.cli.training import fit, tokenize, train_codec, train_lm, train_semantic
@@ -27,6 +28,8 @@ train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help
 
 app.command("continue")(continue_)
 app.command()(reconstruct)
+app.command()(encode)
+app.command()(decode)
 app.command()(tokenize)
 app.command()(fit)
 app.command()(info)
