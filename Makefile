@@ -22,9 +22,13 @@ check: .venv/.dev
 	$(BIN)/mypy segue
 
 bench: .venv/.dev
-	@test -n "$(DATA)" || { echo "make bench DATA=folder-of-held-out-sound"; exit 2; }
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[eval]"
-	$(BIN)/python benchmarks/codec.py $(DATA)
+	@test -n "$(SPEECH)$(PIANO)" || { echo "make bench SPEECH=folder PIANO=folder, of held-out sound; one will do"; exit 2; }
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[eval,pretrained]"
+	@mkdir -p out
+	$(if $(SPEECH),$(BIN)/python benchmarks/codec.py $(SPEECH) --kind speech --json out/codec-speech.json)
+	$(if $(PIANO),$(BIN)/python benchmarks/codec.py $(PIANO) --kind piano --seconds 10 --json out/codec-piano.json)
+	$(BIN)/python benchmarks/codec_page.py $(or $(SPEECH),$(PIANO)) --out out/codec-page.html
+	$(BIN)/python benchmarks/codec_speed.py --json out/codec-speed.json
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

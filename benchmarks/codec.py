@@ -1,35 +1,73 @@
-"""What the codec keeps of sound at each bitrate: PESQ-WB, STOI and ViSQOL over held-out utterances.
+"""What a codec keeps of sound at each bitrate, over held-out files, and how well its codebooks work.
 
-    python benchmarks/codec.py FOLDER --bundle speech --codebooks 3 --codebooks 12 --limit 10
+    python benchmarks/codec.py FOLDER --kind speech --codebooks 3 --codebooks 12 --limit 10 --json speech.json
+    python benchmarks/codec.py FOLDER --kind piano --seconds 10 --json piano.json
 
-Scores are those of the packages `pesq`, `pystoi` and `visqol-python[lattice]` (extra `eval`). ViSQOL runs in speech
-mode with its lattice model; its fallback mapping reads one to two points high and is refused. The files are the
-first `--limit` of at least three seconds, taken in turn from each source, so that no source leads. Writes a table to
-the terminal and, with --json, the figures and every version to a file.
+wave (N,) -> codes (1, q, T) -> wave (N,), both waves -> scores. Packages: `pesq`, `pystoi`, `visqol-python[lattice]`
+(extra `eval`), and `distillmos` where it is installed. Speech: PESQ-WB, STOI, ViSQOL in speech mode with its lattice
+model (its fallback mapping reads one to two points high and is refused), SI-SDR and DistillMOS. Piano: ViSQOL in audio
+mode at 48 kHz and SI-SDR; the others are made for speech. The reference is what the codec was given, at its own sample
+rate, so that lost bandwidth above it does not count.
+
+The files are the first `--limit` of at least three seconds, taken in turn from each source, so that no source leads;
+of a longer one the `--seconds` in its middle. Means come with a 95 % interval: bootstrap over files.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
+import math
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pesq
-import pystoi
+import torch
 import typer
-import visqol
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-import segue
 from segue import audio
+from segue.artifact import check_writable, load_part, written_file
+from segue.bundle import BUNDLED
+from segue.codec.health import LayerHealth, codebook_health
+from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
+from segue.errors import SegueError
+from segue.terminal import bars, count_bar
 
-PACKAGES = ("segue", "torch", "numpy", "pesq", "pystoi", "visqol-python", "ai-edge-litert")
+Kind = Literal["speech", "piano"]
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+PACKAGES = ("segue", "torch", "numpy", "pesq", "pystoi", "visqol-python", "ai-edge-litert", "distillmos")
+COLUMNS = {
+    "pesq_wb": "PESQ-WB",
+    "stoi": "STOI",
+    "visqol": "ViSQOL",
+    "si_sdr_db": "SI-SDR dB",
+    "distillmos": "DistillMOS",
+}
+KINDS: dict[str, tuple[str, ...]] = {"speech": tuple(COLUMNS), "piano": ("visqol", "si_sdr_db")}
+CODEBOOKS = (3, 6, 12)
 SHORTEST_SECONDS = 3.0
+NOT_MEASURED = "not measured"
+REFERENCE: dict[str, Any] = {
+    "name": "Lyra v2",
+    "what": "Google's SoundStream as released, seven LibriVox clips",
+    "status": "as published/measured elsewhere on other clips, not in this run",
+    "rows": [
+        {"kbit_s": 3.2, "pesq_wb": 2.15, "stoi": 0.88, "visqol": 2.94},
+        {"kbit_s": 6.0, "pesq_wb": 2.81, "stoi": 0.91, "visqol": 3.47},
+        {"kbit_s": 9.2, "pesq_wb": 3.07, "stoi": 0.93, "visqol": 3.59},
+    ],
+}
 
 
 def choose(folder: Path, limit: int) -> list[Path]:
@@ -44,59 +82,244 @@ def choose(folder: Path, limit: int) -> list[Path]:
         for paths in sources.values():
             if paths and len(chosen) < limit:
                 chosen.append(paths.pop(0))
+    if not chosen:
+        raise SegueError(f"{folder}: no sound file of at least {SHORTEST_SECONDS:.0f} s")
     return chosen
 
 
-def scores(scorer: visqol.VisqolApi, original: np.ndarray, made: np.ndarray, rate: int) -> dict[str, float]:
-    """Every measure of one reconstruction."""
-    return {
-        "pesq_wb": float(pesq.pesq(rate, original, made, "wb")),
-        "stoi": float(pystoi.stoi(original, made, rate)),
-        "visqol": float(scorer.measure_from_arrays(original.astype(float), made.astype(float), rate).moslqo),
-    }
+def middle(path: Path, seconds: float, rate: int) -> Tensor:
+    """At most `seconds` from the middle of a file: (N,)."""
+    start = max(0.0, (audio.duration_seconds(path) - seconds) / 2)
+    samples = audio.read_crop(path, start, seconds, rate)
+    audio.check(samples, rate, str(path))
+    return torch.from_numpy(samples)
+
+
+def si_sdr_db(original: np.ndarray, made: np.ndarray) -> float:
+    """Scale-invariant signal-to-distortion ratio. Source: Le Roux et al. 2019 (arXiv 1811.02508), means removed."""
+    original, made = original - original.mean(dtype=float), made - made.mean(dtype=float)
+    target = original * (np.dot(made, original) / np.dot(original, original))
+    return float(10 * np.log10(np.square(target).sum() / np.square(target - made).sum()))
+
+
+def package(name: str) -> Any:
+    """A scorer's module."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SegueError(f"{name} can't be imported ({error}); pip install -e '.[eval]'") from error
+
+
+def visqol_measure(kind: Kind, rate: int) -> Measure:
+    """ViSQOL in the mode that suits the sound, never with the fallback mapping."""
+    speech = kind == "speech"
+    wanted = 16_000 if speech else 48_000
+    api = package("visqol").VisqolApi()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            api.create(mode="speech" if speech else "audio", use_lattice_model=True if speech else None)
+    except (ImportError, Warning) as error:
+        raise SegueError(f"ViSQOL lacks its lattice model ({error}); pip install -e '.[eval]'") from error
+
+    def measure(original: np.ndarray, made: np.ndarray) -> float:
+        pair = [audio.to_mono(wave, rate, wanted).astype(float) for wave in (original, made)]
+        return float(api.measure_from_arrays(*pair, wanted).moslqo)
+
+    return measure
+
+
+def distillmos_measure(rate: int) -> Callable[[np.ndarray], float] | None:
+    """DistillMOS of one wave, without a reference; None where the package is missing."""
+    try:
+        import distillmos
+    except ImportError:
+        return None
+    model = distillmos.ConvTransformerSQAModel().eval()
+
+    def measure(wave: np.ndarray) -> float:
+        with torch.inference_mode():
+            return float(model(torch.from_numpy(audio.to_mono(wave, rate, 16_000))[None]))
+
+    return measure
+
+
+def measures(kind: Kind, rate: int) -> dict[str, Measure]:
+    """Every measure of a kind of sound that can be taken here: name -> (original (N,), made (N,)) -> score."""
+    ready: dict[str, Measure] = {"visqol": visqol_measure(kind, rate), "si_sdr_db": si_sdr_db}
+    if kind == "speech":
+        pesq, pystoi, opinion = package("pesq"), package("pystoi"), distillmos_measure(rate)
+
+        def pesq_wb(original: np.ndarray, made: np.ndarray) -> float:
+            pair = [audio.to_mono(wave, rate, 16_000) for wave in (original, made)]
+            return float(pesq.pesq(16_000, *pair, "wb"))
+
+        ready |= {"pesq_wb": pesq_wb, "stoi": lambda original, made: float(pystoi.stoi(original, made, rate))}
+        if opinion is not None:
+            ready["distillmos"] = lambda original, made: opinion(made)
+    return {name: ready[name] for name in KINDS[kind] if name in ready}
+
+
+def score(ready: dict[str, Measure], original: np.ndarray, made: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
+    """Every score of one reconstruction, and why one could not be had."""
+    values, failed = {}, {}
+    for name, measure in ready.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)  # so that pystoi does not make up a score
+                value = measure(original, made)
+        except (ValueError, RuntimeError, RuntimeWarning) as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            continue
+        if math.isfinite(value):
+            values[name] = value
+        else:
+            failed[name] = f"the score is {value}"
+    return values, failed
+
+
+def interval(values: list[float], draws: int = 2000) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(np.asarray(values)[picks].mean(axis=1), [2.5, 97.5])
+    return round(float(low), 3), round(float(high), 3)
+
+
+def summary(scores: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """Means by name, None where nothing was measured, with `ci95` and, in `measured`, how many files each is of."""
+    found = {name: [row[name] for row in scores if name in row] for name in names}
+    means = {name: round(float(np.mean(values)), 3) if values else None for name, values in found.items()}
+    intervals = {name: interval(values) for name, values in found.items()}
+    return {**means, "ci95": intervals, "measured": {name: len(values) for name, values in found.items()}}
+
+
+def quality_table(title: str, kind: Kind, rows: list[dict[str, Any]]) -> Table:
+    """Mean and interval by bitrate, and for speech the published codec to beat."""
+    names = KINDS[kind]
+    table = Table(title=title, box=box.MARKDOWN)
+    for column in ("codebooks", "kbit/s", *(COLUMNS[name] for name in names)):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        cells = []
+        for name in names:
+            inside = row["ci95"][name]
+            spread = f" ({inside[0]:.2f}, {inside[1]:.2f})" if inside else ""
+            cells.append(NOT_MEASURED if row[name] is None else f"{row[name]:.2f}{spread}")
+        table.add_row(str(row["codebooks"]), f"{row['kbit_s']:g}", *cells)
+    for row in REFERENCE["rows"] if kind == "speech" else []:
+        cells = [f"{row[name]:.2f}" if name in row else "-" for name in names]
+        table.add_row(REFERENCE["name"], f"{row['kbit_s']:g}", *cells)
+    return table
+
+
+def health_table(health: list[LayerHealth], size: int) -> Table:
+    """Use, perplexity and gain of every codebook."""
+    table = Table(title=f"codebooks of {size} codes over {health[0].frames} frames", box=box.MARKDOWN)
+    for column in ("codebook", "use", "perplexity", "gain dB"):
+        table.add_column(column, justify="right")
+    for layer in health:
+        table.add_row(str(layer.layer), f"{layer.use:.0%}", f"{layer.perplexity:.0f}", f"{layer.gain_db:.2f}")
+    return table
+
+
+def versions() -> dict[str, str | None]:
+    """Of every package that has a part in the figures; None where it is missing."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Held-out sound files.")],
-    bundle: str = "speech",
-    codebooks: Annotated[list[int] | None, typer.Option(help="Layers to use; give it again for more.")] = None,
-    limit: int = 10,
+    kind: Annotated[Kind, typer.Option(help="Of sound: what is measured and how.")] = "speech",
+    codec_path: Annotated[Path, typer.Option("--codec", help="A codec artifact.")] = BUNDLED / "codec",
+    codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
+    health_limit: Annotated[int, typer.Option(min=1, help="Files over which codebooks are counted.")] = 100,
     json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
 ) -> None:
-    """Measure a bundle's codec."""
-    loaded = segue.load(bundle)
-    scorer = visqol.VisqolApi()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        scorer.create(mode="speech", use_lattice_model=True)
-    paths = choose(folder, limit)
-    rows = []
-    for count in codebooks or [3, 12]:
-        results = []
-        for path in paths:
-            wave = audio.read(path, loaded.sample_rate).wave
-            made = loaded.reconstruct(wave, count)
-            results.append(scores(scorer, wave.numpy(), made.numpy(), loaded.sample_rate))
-        mean = {name: round(float(np.mean([result[name] for result in results])), 3) for name in results[0]}
-        rows.append({"codebooks": count, "kbit_s": count * 0.5, **mean})
-    table = Table(title=f"{loaded.name} codec {loaded.fingerprints['codec']}, {len(paths)} utterances")
-    for column in rows[0]:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    """Measure a codec."""
     if json_out:
-        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        card = loaded.cards["codec"]
+        check_writable(json_out)
+    part = load_part(codec_path, "codec")
+    codec = SoundStream.from_part(part)
+    rate, bits = codec.sample_rate, math.log2(codec.codebook_size)
+    counts = codebooks or [q for q in CODEBOOKS if q <= codec.num_codebooks] or [codec.num_codebooks]
+    names, ready, paths = KINDS[kind], measures(kind, rate), choose(folder, limit)
+    originals: list[dict[str, Any]] = []
+    per_file: list[dict[str, Any]] = []
+    with bars() as progress:
+        told = count_bar(progress, "scoring")
+        for done, path in enumerate(paths):
+            told(done, len(paths))
+            wave = middle(path, seconds, rate)
+            if "distillmos" in ready:
+                original_only = {"distillmos": ready["distillmos"]}
+                originals.append(score(original_only, wave.numpy(), wave.numpy())[0])
+            for count in counts:
+                made = codec.decode(codec.encode(wave[None], num_codebooks=count))[0, : wave.shape[-1]]
+                values, failed = score(ready, wave.numpy(), made.numpy())
+                row = {"file": path.name, "codebooks": count, **{n: round(v, 4) for n, v in values.items()}}
+                per_file.append(row | ({"failed": failed} if failed else {}))
+        told(len(paths), len(paths))
+        told = count_bar(progress, "codebooks")
+
+        def waves() -> Iterator[Tensor]:
+            heard = choose(folder, health_limit)
+            for done, path in enumerate(heard):
+                told(done + 1, len(heard))
+                yield middle(path, seconds, rate)
+
+        health = codebook_health(codec, waves())
+    rows = []
+    for count in counts:
+        means = summary([row for row in per_file if row["codebooks"] == count], names)
+        rows.append({"codebooks": count, "kbit_s": round(count * bits * codec.frame_rate / 1000, 3), **means})
+
+    console = Console(width=max(Console().width, 130), highlight=False)
+    console.print(quality_table(f"codec {codec.fingerprint}, {len(paths)} files of {kind}", kind, rows))
+    if kind == "speech":
+        console.print(f"{REFERENCE['name']}: {REFERENCE['what']}; {REFERENCE['status']}.", markup=False)
+    missing = {}
+    if "distillmos" in names and "distillmos" not in ready:
+        missing["distillmos"] = "the package distillmos is not installed"
+    elif originals:
+        console.print(f"DistillMOS of the originals: {summary(originals, ('distillmos',))['distillmos']}")
+    for name, why in missing.items():
+        console.print(f"{COLUMNS[name]} {NOT_MEASURED}: {why}.")
+    unscored = [row for row in per_file if "failed" in row]
+    for row in unscored:
+        console.print(f"left out: {row['file']}, {row['codebooks']} codebooks: {row['failed']}", markup=False)
+    console.print(health_table(health, codec.codebook_size))
+    if json_out:
         figures = {
-            "codec": loaded.fingerprints["codec"],
-            "training": {key: card.get(key) for key in ("steps", "hours_seen", "training_seconds")},
+            "codec": codec.fingerprint,
+            "kind": kind,
+            "training": {key: part.card.get(key) for key in ("steps", "hours_seen", "training_seconds")},
+            "settings": {"limit": limit, "seconds": seconds, "health_limit": health_limit},
             "files": [path.name for path in paths],
             "rows": rows,
-            "versions": versions,
+            "original": summary(originals, ("distillmos",)) if originals else None,
+            "not_measured": missing,
+            "health": [asdict(layer) for layer in health],
+            "per_file": per_file,
+            "reference": REFERENCE if kind == "speech" else None,
+            "versions": versions(),
         }
-        json_out.write_text(json.dumps(figures, indent=1) + "\n")
+        with written_file(json_out) as beside:
+            beside.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except SegueError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        sys.exit(2)
