@@ -17,9 +17,29 @@ from segue.errors import SegueError
 T = TypeVar("T")
 
 
+def later(default: Any) -> Any:
+    """A field that older files on disk lack; `default` must for ever mean what there was before it."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dicts, lists and JSON scalars."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def to_disk(config: Any) -> dict[str, Any]:
+    """As `to_dict`, less what came `later` and is at its default, so that fingerprints outlive new fields."""
+
+    def plain(value: Any) -> Any:
+        if not dataclasses.is_dataclass(value):
+            return value
+        return {
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.metadata.get("later") or getattr(value, field.name) != field.default
+        }
+
+    return json.loads(json.dumps(plain(config)))
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "", complete: bool = False) -> T:
@@ -29,7 +49,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "", complete: b
         cls: a config dataclass.
         values: its fields.
         where: path of `values` in a larger config, for messages.
-        complete: refuse to fill in defaults, as for what is on disk: a default may have changed since.
+        complete: refuse to fill in defaults, as for what is on disk: a default may have changed since. Fields that
+            came `later` keep theirs.
 
     Raises:
         SegueError: on an unknown or missing key, or a value that does not fit the field's type.
@@ -45,7 +66,9 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "", complete: b
     for name, field in fields.items():
         if name in values:
             built[name] = _convert(hints[name], values[name], _join(where, name), complete)
-        elif complete or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING):
+        elif (complete and not field.metadata.get("later")) or (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ):
             raise SegueError(f"config {_join(where, name)}: missing")
     return cls(**built)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from segue.config import from_dict, override, to_dict
+from segue.config import from_dict, later, override, to_dict, to_disk
 from segue.errors import SegueError
 from segue.recipes import RECIPES, Recipe
 
@@ -113,3 +113,17 @@ def test_what_is_on_disk_must_be_complete() -> None:
     assert from_dict(TrainConfig, values).steps == TrainConfig().steps
     with pytest.raises(SegueError, match="steps: missing"):
         from_dict(TrainConfig, values, complete=True)
+
+
+def test_a_field_that_came_later_may_lack_on_disk_and_no_other():
+    @dataclass(frozen=True)
+    class Grown:
+        size: int = 3
+        shape: Literal["old", "new"] = later("old")
+
+    assert from_dict(Grown, {"size": 4}, complete=True) == Grown(4, "old")
+    assert from_dict(Grown, {"size": 4, "shape": "new"}, complete=True) == Grown(4, "new")
+    with pytest.raises(SegueError, match="size: missing"):
+        from_dict(Grown, {"shape": "new"}, complete=True)
+    assert to_disk(Grown(4)) == {"size": 4} and to_dict(Grown(4)) == {"size": 4, "shape": "old"}
+    assert to_disk(Grown(4, "new")) == {"size": 4, "shape": "new"}

@@ -1,29 +1,29 @@
 """SEANet, SoundStream's own encoder and decoder: strided convolutions on the raw waveform.
 
 wave (B, N) -> channels (B, C, n) halved in time and doubled in width stride by stride -> features (B, T, D), and
-back by transposed convolutions. Causal throughout; weight-normalised; ELU. With a memory (see `streaming`) encoder
-and decoder go on from the chunks before.
+back by transposed convolutions. Causal throughout; weight-normalised; ELU or Snake. With a memory (see `streaming`)
+encoder and decoder go on from the chunks before.
 
 Weight normalisation is for training. Artifacts hold the weights it amounts to, and a codec that is loaded for use has
 them folded; either form loads into either.
 
 Source: SoundStream (arXiv 2107.03312, III.A-B); strides 2, 4, 5, 8 give 50 Hz at 16 kHz as in AudioLM
-(arXiv 2209.03143, III.B).
+(arXiv 2209.03143, III.B). Snake: DAC (arXiv 2306.06546, 3.1).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from segue.codec.streaming import Memory, with_past
+from segue.config import later
 from segue.errors import SegueError
 
 
@@ -37,6 +37,7 @@ class SeanetConfig:
         strides: of the encoder, from the waveform on; their product is the hop.
         dilations: of the residual units before each stride.
         kernel: of the residual units.
+        activation: ELU, SoundStream's, or Snake, which suits what is periodic.
     """
 
     channels: int = 32
@@ -44,6 +45,18 @@ class SeanetConfig:
     strides: tuple[int, ...] = (2, 4, 5, 8)
     dilations: tuple[int, ...] = (1, 3, 9)
     kernel: int = 3
+    activation: Literal["elu", "snake"] = later("elu")
+
+
+class Snake(nn.Module):
+    """x + sin(a x)^2 / a with a learnt a for each channel: (B, C, n) -> (B, C, n)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.alpha * x).sin().square() / (self.alpha + 1e-9)
 
 
 _GAIN, _DIRECTION = ".parametrizations.weight.original0", ".parametrizations.weight.original1"
@@ -121,13 +134,14 @@ class CausalTransposedConv(_Normalised):
 class ResidualUnit(nn.Module):
     """Dilated convolution and a pointwise one, around which the input goes too."""
 
-    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+    def __init__(self, channels: int, config: SeanetConfig, dilation: int) -> None:
         super().__init__()
-        self.dilated = CausalConv(channels, channels // 2, kernel, dilation=dilation)
+        self.before, self.between = _activation(config, channels), _activation(config, channels // 2)
+        self.dilated = CausalConv(channels, channels // 2, config.kernel, dilation=dilation)
         self.pointwise = CausalConv(channels // 2, channels, 1)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        return x + self.pointwise(F.elu(self.dilated(F.elu(x), memory)))
+        return x + self.pointwise(self.between(self.dilated(self.before(x), memory)))
 
 
 class SeanetEncoder(nn.Module):
@@ -139,10 +153,10 @@ class SeanetEncoder(nn.Module):
         channels = config.channels
         layers: list[nn.Module] = [CausalConv(1, channels, 7)]
         for stride in config.strides:
-            layers += [ResidualUnit(channels, config.kernel, dilation) for dilation in config.dilations]
-            layers += [nn.ELU(), CausalConv(channels, 2 * channels, 2 * stride, stride=stride)]
+            layers += [ResidualUnit(channels, config, dilation) for dilation in config.dilations]
+            layers += [_activation(config, channels), CausalConv(channels, 2 * channels, 2 * stride, stride=stride)]
             channels *= 2
-        self.layers = nn.Sequential(*layers, nn.ELU(), CausalConv(channels, config.width, 3))
+        self.layers = nn.Sequential(*layers, _activation(config, channels), CausalConv(channels, config.width, 3))
 
     def forward(self, wave: Tensor, memory: Memory | None = None) -> Tensor:
         return _run(self.layers, wave[:, None], memory).transpose(1, 2)
@@ -160,18 +174,22 @@ class SeanetDecoder(nn.Module):
         channels = config.channels * 2 ** len(config.strides)
         layers: list[nn.Module] = [CausalConv(config.width, channels, 7)]
         for stride in reversed(config.strides):
-            layers += [nn.ELU(), CausalTransposedConv(channels, channels // 2, stride)]
+            layers += [_activation(config, channels), CausalTransposedConv(channels, channels // 2, stride)]
             channels //= 2
-            layers += [ResidualUnit(channels, config.kernel, dilation) for dilation in config.dilations]
-        self.layers = nn.Sequential(*layers, nn.ELU(), CausalConv(channels, 1, 7))
+            layers += [ResidualUnit(channels, config, dilation) for dilation in config.dilations]
+        self.layers = nn.Sequential(*layers, _activation(config, channels), CausalConv(channels, 1, 7))
 
     def forward(self, features: Tensor, memory: Memory | None = None) -> Tensor:
         return torch.tanh(_run(self.layers, features.transpose(1, 2), memory))[:, 0]
 
 
+def _activation(config: SeanetConfig, channels: int) -> nn.Module:
+    return Snake(channels) if config.activation == "snake" else nn.ELU()
+
+
 def _run(layers: nn.Sequential, x: Tensor, memory: Memory | None) -> Tensor:
     for layer in layers:
-        x = layer(x) if isinstance(layer, nn.ELU) else layer(x, memory)
+        x = layer(x) if isinstance(layer, nn.ELU | Snake) else layer(x, memory)
     return x
 
 

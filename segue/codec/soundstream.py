@@ -24,7 +24,7 @@ from segue.codec.seam import check_codes
 from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, fold_weight_norm, folded
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
 from segue.codec.streaming import CodecStream, Memory
-from segue.config import from_dict, to_dict
+from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 
 
@@ -38,9 +38,10 @@ class CodecConfig:
         hop_length: samples a frame of codes.
         num_codebooks: Q.
         codebook_size: codes a codebook.
-        code_width: dimensions of a code.
+        code_width: dimensions of a factorised code.
         spectral: sizes of the frame-domain pair.
         seanet: sizes of SEANet.
+        quantizer: factorised, normalised codes, or SoundStream's plain ones, as wide as the features.
     """
 
     pair: Literal["spectral", "seanet"] = "spectral"
@@ -51,6 +52,7 @@ class CodecConfig:
     code_width: int = 8
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     seanet: SeanetConfig = field(default_factory=SeanetConfig)
+    quantizer: Literal["factorised", "plain"] = later("factorised")
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "hop_length", "num_codebooks", "codebook_size", "code_width"):
@@ -95,7 +97,8 @@ class SoundStream(nn.Module):
             self.encoder = SpectralEncoder(config.spectral, config.hop_length)
             self.decoder = SpectralDecoder(config.spectral, config.hop_length)
             width = config.spectral.width
-        self.quantizer = ResidualQuantizer(width, config.code_width, config.num_codebooks, config.codebook_size)
+        code_width = config.code_width if config.quantizer == "factorised" else None
+        self.quantizer = ResidualQuantizer(width, code_width, config.num_codebooks, config.codebook_size)
         self.delay_samples = self.decoder.delay_samples
         self.latency_samples = config.hop_length + self.delay_samples
 
@@ -182,7 +185,7 @@ class SoundStream(nn.Module):
 
     def to_part(self, card: dict[str, Any]) -> Part:
         """The codec as an artifact in half precision."""
-        return Part("codec", to_dict(self.config), half(folded(self.state_dict())), card=card)
+        return Part("codec", to_disk(self.config), half(folded(self.state_dict())), card=card)
 
     @classmethod
     def from_part(cls, part: Part) -> SoundStream:

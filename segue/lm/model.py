@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segue.artifact import Part, full, half
-from segue.config import from_dict, to_dict
+from segue.config import from_dict, to_disk
 from segue.errors import SegueError
 from segue.lm.sequence import Layout, TokenBatch
 from segue.lm.stage import Stage
@@ -42,11 +42,11 @@ class StageModel(nn.Module):
     def start_from(self, codebooks: Tensor, rng: torch.Generator) -> None:
         """Let codes that sound alike start with embeddings that are alike.
 
-        Each codebook is centred, whitened and turned into the token table by a random rotation, at the length that
-        random rows have. Fresh tables must meet every code many times before they know its neighbours.
+        Each codebook is centred, whitened along as many of its main axes as the table is wide, and turned into the token
+        table by a random rotation, at the length that random rows have. Fresh tables must meet every code many times before they know its neighbours.
 
         Args:
-            codebooks: (Q, size, W) vectors of the codec's codes; W at most the table's width.
+            codebooks: (Q, size, W) vectors of the codec's codes.
             rng: source of the rotations.
         """
         table = self.transformer.table
@@ -55,9 +55,9 @@ class StageModel(nn.Module):
                 continue
             for index, first in enumerate(self.layout.offsets(stream)):
                 vectors = codebooks[stream.first_codebook + index]
-                axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0]
-                whitened = axes * math.sqrt(vectors.shape[0] / vectors.shape[1])
-                turned = torch.linalg.qr(torch.randn(table.shape[1], vectors.shape[1], generator=rng))[0].T
+                axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0][:, : table.shape[1]]
+                whitened = axes * math.sqrt(vectors.shape[0] / axes.shape[1])
+                turned = torch.linalg.qr(torch.randn(table.shape[1], axes.shape[1], generator=rng))[0].T
                 table[first : first + stream.size] = (whitened @ turned).to(table)
 
     def slot_losses(self, batch: TokenBatch, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ class StageModel(nn.Module):
 
     def to_part(self, requires: dict[str, str], card: dict[str, Any]) -> Part:
         """This model as an artifact in half precision; `requires` holds the tokenizers' fingerprints."""
-        config = {"stage": to_dict(self.stage), "model": to_dict(self.config)}
+        config = {"stage": to_disk(self.stage), "model": to_disk(self.config)}
         return Part("stage", config, half(self.transformer.state_dict()), requires, card)
 
     @classmethod
