@@ -42,8 +42,9 @@ class StageModel(nn.Module):
     def start_from(self, codebooks: Tensor, rng: torch.Generator) -> None:
         """Let codes that sound alike start with embeddings that are alike.
 
-        Each codebook is centred, whitened along as many of its main axes as the table is wide, and turned into the token
-        table by a random rotation, at the length that random rows have. Fresh tables must meet every code many times before they know its neighbours.
+        Each codebook is centred, whitened along as many of its main axes as the table is wide, and turned into the
+        token table by a random rotation, at the length that random rows have. Fresh tables must meet every code many
+        times before they know its neighbours.
 
         Args:
             codebooks: (Q, size, W) vectors of the codec's codes.
