@@ -296,7 +296,7 @@ def test_the_real_process_refuses_in_one_line_too(tmp_path, bundle_folder, speec
 def test_help_names_every_verb(cli):
     outcome = cli("--help")
     assert outcome.code == 0
-    for verb in ("continue", "reconstruct", "tokenize", "train", "fit", "info"):
+    for verb in ("continue", "reconstruct", "encode", "decode", "tokenize", "train", "fit", "info"):
         assert verb in outcome.out
 
 
