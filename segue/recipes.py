@@ -58,7 +58,7 @@ class StageRecipe:
     train: TrainConfig
     deduplicate_semantic: bool = False
     prefix: tuple[StreamName, ...] = ("semantic", "coarse")
-    optimiser: OptimiserName = "muon"
+    optimiser: OptimiserName = "adamw"
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def paper() -> Recipe:
         train = TrainConfig(
             steps=1_000_000, batch_size=256, crop_seconds=crop_seconds, learning_rate=3e-4, warmup_steps=10_000
         )
-        return StageRecipe(model, train, deduplicate, prefix, optimiser="adamw")
+        return StageRecipe(model, train, deduplicate, prefix)
 
     encoder = EncoderConfig(width=1024, contrastive_depth=12, masked_depth=12, heads=16, feedforward=4)
     return Recipe(
