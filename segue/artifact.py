@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Part:
     requires: dict[str, str] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over kind, config and weights, as 16 hex digits."""
         digest = hashlib.sha256(json.dumps([self.kind, self.config], sort_keys=True).encode())

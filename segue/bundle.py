@@ -1,7 +1,8 @@
 """A bundle: a codec, a semantic tokenizer and three stages that belong together, in a folder with `bundle.json`.
 
 wave (N,) -> prompt -> the three stages -> wave (B, N'). `bundle.json` names each part's folder, so that bundles
-may share a codec; it also states each fingerprint, and a part that was trained on other tokens is refused.
+may share a codec, or the reference of a published codec (`hf:facebook/encodec_24khz@8`); it also states each
+fingerprint, and a part that was trained on other tokens is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segue import audio, units
+from segue import audio
 from segue.artifact import Part, load_part, read_json, written_file
+from segue.codec.hub import Reference, is_reference
+from segue.codec.pretrained import KEY, PretrainedCodec, read_part
+from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 from segue.generate.continuation import Continuation, Stages, StageSampling, continue_wave
@@ -33,6 +37,7 @@ ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
 TEMPERATURES = (0.6, 0.8, 0.6)
 _KINDS = {"codec": "codec", "semantic": "semantic"}
 _FILE = "bundle.json"
+_RUN = "artifact"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Bundle:
 
     name: str
     folder: Path
-    codec: SoundStream
+    codec: Codec
     semantic: SemanticTokenizer
     stages: Stages
     cards: dict[str, dict[str, Any]]
@@ -113,17 +118,21 @@ class Bundle:
             raise SegueError(f"temperature {tuple(temperature)}: give three, for semantic, coarse and fine stage")
         if num < 1:
             raise SegueError(f"num {num}: at least 1 continuation")
-        mono = torch.from_numpy(audio.to_mono(samples, sample_rate, self.sample_rate))
+        mono, semantic_mono = (
+            torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None]
+            for rate in (self.sample_rate, self.semantic.sample_rate)
+        )
         drawn = [Sampling(float(value), top_k, top_p) for value in temperature]
         with torch.inference_mode():
             return continue_wave(
                 self.codec,
                 self.semantic,
                 self.stages,
-                mono[None],
+                mono,
                 seconds,
                 seeds=range(seed, seed + num),
                 sampling=StageSampling(*drawn),
+                semantic_wave=semantic_mono,
                 stop_at_end=stop_at_end,
                 on_progress=on_progress,
             )
@@ -143,9 +152,9 @@ def load(name: str | Path) -> Bundle:
     folder = locate(name)
     parts = load_parts(folder)
     with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
-        codec, semantic = SoundStream.from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
+        codec, semantic = codec_from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
-    units.frame_ratio(codec.frame_rate, semantic.frame_rate)
+    frames_a_cut(codec.frame_rate, semantic.frame_rate)
     description = read_json(folder / _FILE, "bundle")
     temperature = description.get("temperature", list(TEMPERATURES))
     if not (isinstance(temperature, list) and len(temperature) == 3 and all(isinstance(t, float) for t in temperature)):
@@ -192,18 +201,68 @@ def load_parts(folder: Path) -> dict[str, Part]:
         raise SegueError(f"{folder}: bundle format {description.get('format_version')}, {FORMAT_VERSION} is read here")
     parts, entries = {}, description.get("parts")
     for role in ROLES:
-        entry = entries.get(role) if isinstance(entries, dict) else None
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("folder", "fingerprint")):
-            raise SegueError(f"{folder / _FILE}: the part {role} is missing or has no folder and fingerprint")
-        part = load_part(folder / entry["folder"], _KINDS.get(role, "stage"))
-        if part.fingerprint != entry["fingerprint"]:
-            raise SegueError(
-                f"{folder}: {role} has fingerprint {part.fingerprint}, the bundle was made with "
-                f"{entry['fingerprint']}; put that part back or make the bundle again"
-            )
-        parts[role] = part
+        parts[role] = _read_entry(folder, role, entries.get(role) if isinstance(entries, dict) else None)
     check_parts(parts)
     return parts
+
+
+def _read_entry(folder: Path, role: str, entry: object) -> Part:
+    """The part that an entry of `bundle.json` names by folder, or a codec by reference, with the fingerprint stated."""
+    place = next((key for key in ("folder", "reference") if isinstance(entry, dict) and key in entry), None)
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in (place, "fingerprint")):
+        raise SegueError(f"{folder / _FILE}: the part {role} is missing or has no folder and fingerprint")
+    if place == "reference" and role != "codec":
+        raise SegueError(f"{folder / _FILE}: the part {role} has a reference; only a codec can be a published one")
+    part = (
+        read_part(entry["reference"])
+        if place == "reference"
+        else load_part(folder / entry["folder"], _KINDS.get(role, "stage"))
+    )
+    if part.fingerprint != entry["fingerprint"]:
+        raise SegueError(
+            f"{folder}: {role} has fingerprint {part.fingerprint}, the bundle was made with "
+            f"{entry['fingerprint']}; put that part back or make the bundle again"
+        )
+    return part
+
+
+def load_codec(reference: str | Path) -> Codec:
+    """A codec, Segue's own or a published one.
+
+    Args:
+        reference: of a published codec (`hf:facebook/encodec_24khz`, `hf:/path/to/folder`, `@8` after it for its first
+            8 codebooks), or the folder of an artifact, of the run that made it, or of a bundle.
+
+    Raises:
+        SegueError: if there is no codec, it can't be fetched, or is damaged.
+    """
+    return codec_from_part(codec_part(reference))
+
+
+def codec_part(reference: str | Path) -> Part:
+    """The part behind what `load_codec` takes.
+
+    Raises:
+        SegueError: if there is no codec, it can't be fetched, or is damaged.
+    """
+    if is_reference(reference):
+        return read_part(str(reference))
+    folder = Path(reference)
+    if (folder / _FILE).is_file():
+        entries = read_json(folder / _FILE, "bundle").get("parts")
+        return _read_entry(folder, "codec", entries.get("codec") if isinstance(entries, dict) else None)
+    if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        raise SegueError(f"{folder}: no artifact of Segue's; if a published codec was saved there, give hf:{folder}")
+    return load_part(folder / _RUN if (folder / _RUN).is_dir() else folder, "codec")
+
+
+def codec_from_part(part: Part) -> Codec:
+    """The codec that a part holds.
+
+    Raises:
+        SegueError: if its config and weights do not fit each other, or it needs a package that is not installed.
+    """
+    return PretrainedCodec.from_part(part) if KEY in part.config else SoundStream.from_part(part)
 
 
 def check_parts(parts: dict[str, Part]) -> None:
@@ -212,20 +271,20 @@ def check_parts(parts: dict[str, Part]) -> None:
     Raises:
         SegueError: naming the stage and both fingerprints.
     """
+    here = {tokenizer: parts[tokenizer].fingerprint for tokenizer in ROLES[:2]}
     for role in ROLES[2:]:
         for tokenizer, wanted in parts[role].requires.items():
-            found = parts[tokenizer].fingerprint
-            if found != wanted:
+            if here[tokenizer] != wanted:
                 raise SegueError(
-                    f"{role} was trained on {tokenizer} tokens of {wanted}, but the {tokenizer} here is {found}; "
-                    "parts of different bundles don't mix"
+                    f"{role} was trained on {tokenizer} tokens of {wanted}, but the {tokenizer} here is "
+                    f"{here[tokenizer]}; parts of different bundles don't mix"
                 )
 
 
 def save_bundle(
     folder: Path,
     name: str,
-    part_folders: dict[str, Path],
+    part_folders: Mapping[str, str | Path],
     temperature: tuple[float, float, float] = TEMPERATURES,
 ) -> None:
     """Write `bundle.json` over parts that are on disk already.
@@ -233,21 +292,24 @@ def save_bundle(
     Args:
         folder: of the bundle.
         name: of the bundle.
-        part_folders: role -> folder of the part, inside `folder` or beside it.
+        part_folders: role -> folder of the part, inside `folder` or beside it; for the codec also the reference of a
+            published one.
         temperature: of the three stages unless a user asks for something else.
 
     Raises:
         SegueError: if parts are missing, damaged or don't belong together.
     """
-    parts = {role: load_part(part_folders[role], _KINDS.get(role, "stage")) for role in ROLES}
+    parts, entries = {}, {}
+    for role in ROLES:
+        place = part_folders[role]
+        if role == "codec" and is_reference(place):
+            parts[role] = read_part(str(place))
+            entries[role] = {"reference": str(Reference.parse(str(place)))}
+        else:
+            parts[role] = load_part(Path(place), _KINDS.get(role, "stage"))
+            entries[role] = {"folder": Path(os.path.relpath(place, folder)).as_posix()}
+        entries[role]["fingerprint"] = parts[role].fingerprint
     check_parts(parts)
-    entries = {
-        role: {
-            "folder": Path(os.path.relpath(part_folders[role], folder)).as_posix(),
-            "fingerprint": parts[role].fingerprint,
-        }
-        for role in ROLES
-    }
     description = {
         "format_version": FORMAT_VERSION,
         "name": name,

@@ -219,7 +219,7 @@ BARE = """
 import sys
 
 WANTED = {"torch", "numpy", "soundfile", "soxr", "safetensors", "segue"}
-UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"}
+UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"} | {"transformers", "huggingface_hub"}
 
 class Only:
     def find_spec(self, name, path=None, target=None):

@@ -19,7 +19,7 @@ from segue.terminal import err
 def encode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File of codes to write: X.segue.")],
-    codebooks: Annotated[int | None, typer.Option(help="1 to 12; each costs 0.5 kbit/s. All by default.")] = None,
+    codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:

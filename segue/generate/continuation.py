@@ -1,6 +1,6 @@
 """A prompt goes on: semantic, coarse and fine tokens one after the other, then sound.
 
-Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T), T = ratio * T_s.
+Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T). T_s and T stand in the ratio of the frame rates.
 
 Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D (continuation) and IV.B (temperatures).
 """
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segue.codec.seam import Codec, frames_a_cut
 from segue.errors import SegueError
 from segue.generate.run_stage import Progress, run_stage
 from segue.generate.sampling import Sampling
 from segue.lm.model import StageModel
-from segue.units import frame_ratio, frames_to_samples, seconds_to_samples
+from segue.units import frames_to_samples, seconds_to_samples
 
 StageProgress = Callable[[str, int, int], None]
 CROSSFADE_SECONDS = 0.02
@@ -35,20 +36,6 @@ class SemanticTokenizer(Protocol):
 
     def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, N) -> (B, T)."""
-
-
-class Codec(Protocol):
-    """What a continuation asks of the codec."""
-
-    sample_rate: int
-    frame_rate: float
-    hop_length: int
-
-    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, N) -> (B, Q, T)."""
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """(B, Q, T) -> (B, T * hop_length)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +110,7 @@ class Continuation:
     Attributes:
         wave: (B, N): the prompt as it was given, then the continuation; shorter rows are padded with silence.
         samples: length of each row.
-        sample_rate: in Hz.
+        sample_rate: the codec's, in Hz.
         prompt_seconds: length of the prompt in `wave`.
         seeds: of each row.
         tokens: of every stage. Their first frame stands `offset_samples` into `wave`.
@@ -148,45 +135,54 @@ def continue_wave(
     seeds: Sequence[int] = (0,),
     sampling: StageSampling | None = None,
     *,
+    semantic_wave: Tensor | None = None,
     stop_at_end: bool = False,
     on_progress: StageProgress | None = None,
 ) -> Continuation:
     """Continue a wave. The same seed on the same machine gives the same bytes.
 
-    The prompt is tokenised from its end: what is left over of a whole number of semantic frames is at its start. It
-    is decoded together with the continuation, so that the decoder is warm, then replaced by the original through a
-    short crossfade (of equal amplitude: both sides are the same sound).
+    The prompt is tokenised from its end: what is left over of a whole number of frames of both tokenizers (of semantic
+    frames, as a rule) is at its start. It is decoded together with the continuation, so that the decoder is warm, then
+    replaced by the original through a short crossfade (of equal amplitude: both sides are the same sound).
 
     Args:
         codec: codes of the stages that follow.
         semantic: tokens of the stages that follow.
         stages: the three language models.
-        wave: (1, N) at the tokenizers' sample rate.
+        wave: (1, N) at the codec's sample rate.
         seconds: to make.
         seeds: one a continuation; each depends on its own seed alone.
         sampling: how freely each stage draws; None for the paper's temperatures.
+        semantic_wave: (1, M), the same sound at the semantic tokenizer's sample rate; None where the rates are equal.
         stop_at_end: obey the semantic stage when it says that the clip is over; otherwise go on for `seconds`.
         on_progress: called with the stage's name, frames made and frames wanted.
 
     Raises:
-        SegueError: if the prompt is no single wave of at least one semantic frame, or `seconds` is not positive.
+        SegueError: if the prompt is no single wave of at least one frame of either tokenizer, it is not given at both
+            sample rates, or `seconds` is not positive.
     """
-    rate = semantic.sample_rate
-    if wave.ndim != 2 or wave.shape[0] != 1 or wave.shape[1] < semantic.hop_length:
-        shortest = semantic.hop_length / rate
-        raise SegueError(f"prompt of shape {tuple(wave.shape)}: give one wave (1, N) of at least {shortest} seconds")
+    rate = codec.sample_rate
+    codec_frames, semantic_frames = frames_a_cut(codec.frame_rate, semantic.frame_rate)
+    step, semantic_step = codec_frames * codec.hop_length, semantic_frames * semantic.hop_length
+    if semantic_wave is None:
+        if semantic.sample_rate != rate:
+            raise SegueError(f"prompt at {rate} Hz alone: give semantic_wave, the same at {semantic.sample_rate} Hz")
+        semantic_wave = wave
+    for given, least, its_rate in ((wave, step, rate), (semantic_wave, semantic_step, semantic.sample_rate)):
+        if given.ndim != 2 or given.shape[0] != 1 or given.shape[1] < least:
+            shape, shortest = tuple(given.shape), least / its_rate
+            raise SegueError(f"prompt of shape {shape}: give one wave (1, N) of at least {shortest} seconds")
     if not (math.isfinite(seconds) and seconds > 0):
         raise SegueError(f"seconds {seconds}: ask for more than 0")
-    ratio = frame_ratio(codec.frame_rate, semantic.frame_rate)
-    offset = wave.shape[1] % semantic.hop_length
+    cuts = min(wave.shape[1] // step, semantic_wave.shape[1] // semantic_step)
+    offset = wave.shape[1] - cuts * step
     heard = wave[:, offset:]
     wanted = seconds_to_samples(seconds, rate)
-    new_frames = math.ceil(wanted / semantic.hop_length) * ratio
     tokens = continue_tokens(
         stages,
-        semantic.encode(heard)[0],
+        semantic.encode(semantic_wave[:, semantic_wave.shape[1] - cuts * semantic_step :])[0],
         codec.encode(heard)[0],
-        new_frames,
+        math.ceil(wanted / step) * codec_frames,
         seeds,
         sampling,
         stop_at_end=stop_at_end,
@@ -224,9 +220,9 @@ def continue_tokens(
 
     Args:
         stages: the three language models.
-        semantic: (T_s,) of the prompt.
-        codes: (Q, T) of the prompt, T = ratio * T_s.
-        new_frames: codec frames to make, a multiple of the ratio.
+        semantic: (T_s,) of the prompt, a whole number of codec frames long.
+        codes: (Q, T) of the prompt, a whole number of semantic frames long: of the same length.
+        new_frames: codec frames to make, a whole number of semantic frames.
         seeds: one a row.
         sampling: how freely each stage draws; None for the paper's temperatures.
         stop_at_end: let the semantic stage end a row early.
@@ -237,23 +233,34 @@ def continue_tokens(
     """
     sampling = sampling or StageSampling()
     coarse_stream, fine_stream = stages.coarse.stage.target, stages.fine.stage.target
-    ratio = stages.semantic.stage.semantic_ratio
+    unit_stream = stages.semantic.stage.target
+    cut = math.lcm(unit_stream.ratio, coarse_stream.ratio)
+    codec_frames, semantic_frames = cut // coarse_stream.ratio, cut // unit_stream.ratio
     books = coarse_stream.num_codebooks + fine_stream.num_codebooks
-    if codes.shape != (books, semantic.shape[0] * ratio) or new_frames % ratio:
+    cuts, left = divmod(semantic.shape[0], semantic_frames)
+    if codes.shape != (books, cuts * codec_frames) or left or new_frames % codec_frames:
         raise SegueError(
-            f"prompt: {semantic.shape[0]} semantic tokens and codes {tuple(codes.shape)}; "
-            f"expected ({books}, {semantic.shape[0] * ratio}) and new frames in multiples of {ratio}"
+            f"prompt: {semantic.shape[0]} semantic tokens and codes {tuple(codes.shape)}; expected {semantic_frames} "
+            f"semantic for each ({books}, {codec_frames}) codes, and new frames in multiples of {codec_frames}"
         )
     if not seeds or min(seeds) < 0:
         raise SegueError(f"seeds {list(seeds)}: give at least one, none below 0")
     prompt_frames = codes.shape[1]
     tokens, lengths, ended = _run_semantic(
-        stages.semantic, semantic, new_frames // ratio, sampling.semantic, seeds, stop_at_end, on_progress
+        stages.semantic,
+        semantic,
+        new_frames // codec_frames * semantic_frames,
+        sampling.semantic,
+        seeds,
+        stop_at_end,
+        semantic_frames,
+        on_progress,
     )
-    made = codes.new_zeros(len(seeds), books, max(lengths) * ratio).to(tokens.device)
-    for length in sorted(set(lengths)):
-        rows = [row for row, own in enumerate(lengths) if own == length]
-        streams = {"semantic": tokens[rows, None, :length]}
+    frames = tuple(length // semantic_frames * codec_frames for length in lengths)
+    made = codes.new_zeros(len(seeds), books, max(frames)).to(tokens.device)
+    for length in sorted(set(frames)):
+        rows = [row for row, own in enumerate(frames) if own == length]
+        streams = {"semantic": tokens[rows, None, : length // codec_frames * semantic_frames]}
         for model, how, first in (
             (stages.coarse, sampling.coarse, 0),
             (stages.fine, sampling.fine, coarse_stream.num_codebooks),
@@ -264,14 +271,13 @@ def continue_tokens(
                 model,
                 streams,
                 known,
-                length * ratio,
+                length,
                 how,
                 [_rng(seeds[row], stage.name) for row in rows],
                 on_progress=_named(on_progress, stage.name),
             )
             streams[stage.name] = result.tokens
-        made[rows, :, : length * ratio] = torch.cat([streams["coarse"], streams["fine"]], dim=1).to(made.device)
-    frames = tuple(length * ratio for length in lengths)
+        made[rows, :, :length] = torch.cat([streams["coarse"], streams["fine"]], dim=1).to(made.device)
     return TokenContinuation(tokens, made, prompt_frames, coarse_stream.num_codebooks, frames, ended)
 
 
@@ -301,10 +307,12 @@ def _run_semantic(
     sampling: Sampling,
     seeds: Sequence[int],
     stop_at_end: bool,
+    multiple: int,
     on_progress: StageProgress | None,
 ) -> tuple[Tensor, list[int], tuple[bool, ...]]:
     """Semantic tokens (B, T_s) of prompt and continuation, each row's frames, and whether it said <end>.
 
+    A row that ends early is cut to a multiple of `multiple` frames, which the prompt and `new_frames` are already.
     A stage without repeats makes units, not frames. It gets the budget, and each unit the duration, that the
     prompt's mean unit suggests.
     """
@@ -330,7 +338,8 @@ def _run_semantic(
         made = tokens[known:] if end is None else tokens[known:end]
         frames = new_frames if end is None else min(new_frames, round(made.shape[0] * frames_a_unit))
         bounds = torch.linspace(0, frames, made.shape[0] + 1, dtype=torch.float64).round().long()
-        rows.append(torch.cat([prompt.to(tokens), made.repeat_interleave(bounds.diff().to(made.device))]))
+        spread = made.repeat_interleave(bounds.diff().to(made.device))
+        rows.append(torch.cat([prompt.to(tokens), spread[: frames - frames % multiple]]))
         lengths.append(rows[-1].shape[0])
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return padded, lengths, tuple(end is not None for end in result.ended_at)

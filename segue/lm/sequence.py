@@ -6,8 +6,9 @@ Shapes: streams (..., Q, T) integers without offset, flat tokens (..., L), posit
 frame by frame, and codebook by codebook within a frame. Each codebook has its own range of ids. The id of <end>
 follows the target's first codebook, so that what may come at a frame boundary is one range of classes.
 
-Each token has a position. Under the scheme `time` it is the token's own time in codec frames: semantic token i
-stands at i * ratio, code (t, q of n) at t + q / n, and the opening token of a stream one step before its first.
+Each token has a position. Under the scheme `time` it is the token's own time in ticks (codec frames, as a rule; see
+segue.lm.stage): semantic token i stands at i * ratio, code (t, q of n) at (t + q / n) * ratio, where the ratio is the
+stream's own, and the opening token of a stream one step before its first.
 Then a target token and the prefix that describes the same instant stand at the same position, and a rotary
 embedding sees them at distance nought. Under `index` it is the place in the sequence, as in the paper; it is the
 only choice where repeats are removed, for then a semantic token no longer knows its time.
@@ -171,7 +172,7 @@ class Layout:
         ]
 
     def _times(self, stream: Stream, frames: int) -> Tensor:
-        """Times (1 + frames * Q,) in codec frames of a stream's opening token and of its tokens."""
+        """Times (1 + frames * Q,) in ticks of a stream's opening token and of its tokens."""
         step = torch.arange(-1, frames * stream.num_codebooks, dtype=torch.float32)
         return step * (stream.ratio / stream.num_codebooks)
 

@@ -4,8 +4,9 @@
     coarse stage     semantic          -> coarse codes      p(c | s)    how it sounds
     fine stage       semantic, coarse  -> fine codes        p(f | s, c) in detail
 
-A stream is (num_codebooks, frames) integers; the semantic stream has one codebook. Time is counted in codec
-frames, the fastest clock here; a stream's `ratio` says how many of them one of its own frames lasts.
+A stream is (num_codebooks, frames) integers; the semantic stream has one codebook. Time is counted in ticks of the
+fastest clock here: codec frames, or semantic frames where those are the shorter ones. A stream's `ratio` says how many
+ticks one of its own frames lasts, and every cut falls where a frame of every stream begins.
 
 Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.C; crop lengths from section IV.B.
 """
@@ -15,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from segue.codec.seam import frames_a_cut
 from segue.errors import SegueError
-from segue.units import frame_ratio, frames_to_seconds, seconds_to_frames
+from segue.units import frames_to_seconds, seconds_to_frames
 
 StreamName = Literal["semantic", "coarse", "fine"]
 
@@ -30,7 +32,7 @@ class Stream:
         first_codebook: where its codebooks begin among the codec's; 0 for semantic tokens.
         num_codebooks: tokens a frame.
         size: values a token can take.
-        ratio: codec frames that one frame of this stream lasts.
+        ratio: ticks that one frame of this stream lasts.
     """
 
     name: StreamName
@@ -43,9 +45,9 @@ class Stream:
         if self.num_codebooks < 1 or self.size < 1 or self.ratio < 1 or self.first_codebook < 0:
             raise SegueError(f"stream {self.name}: codebooks, size and ratio must be at least 1; got {self}")
 
-    def frames(self, codec_frames: int) -> int:
-        """Frames of this stream that cover `codec_frames`; the last may be covered in part."""
-        return -(-codec_frames // self.ratio)
+    def frames(self, ticks: int) -> int:
+        """Frames of this stream that cover `ticks`; the last may be covered in part."""
+        return -(-ticks // self.ratio)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Stage:
         name: `semantic`, `coarse` or `fine`: the name of its target.
         prefix: the streams it is conditioned on, in the order in which they stand before the target.
         target: the stream it predicts.
-        frame_rate: of the codec, in Hz: the clock of every stream here.
-        semantic_ratio: codec frames a semantic frame; every cut falls on a semantic frame.
+        frame_rate: ticks a second, in Hz: of the codec, or of the semantic tokenizer where that is the faster one.
+        semantic_ratio: ticks from one cut to the next: a semantic frame, or a codec frame where that is the longer one.
         crop_seconds: the longest stretch of audio it ever sees.
         deduplicate_semantic: whether repeated semantic tokens are removed, and with them their durations.
     """
@@ -82,7 +84,7 @@ class Stage:
 
     @property
     def crop_frames(self) -> int:
-        """Codec frames in a crop: a whole number of semantic frames."""
+        """Ticks in a crop: a whole number of cuts."""
         frames = seconds_to_frames(self.crop_seconds, self.frame_rate)
         return frames - frames % self.semantic_ratio
 
@@ -95,8 +97,8 @@ def semantic_stage(
     deduplicate: bool = False,
 ) -> Stage:
     """What comes next: semantic tokens from the semantic tokens before them."""
-    semantic = _semantic(vocab_size, codec_frame_rate, semantic_frame_rate)
-    return Stage("semantic", (), semantic, codec_frame_rate, semantic.ratio, crop_seconds, deduplicate)
+    clock = _Clock(codec_frame_rate, semantic_frame_rate)
+    return Stage("semantic", (), clock.semantic(vocab_size), clock.rate, clock.cut, crop_seconds, deduplicate)
 
 
 def coarse_stage(
@@ -109,9 +111,9 @@ def coarse_stage(
     deduplicate: bool = False,
 ) -> Stage:
     """How it sounds: the first codebooks, frame by frame, from the semantic tokens of the same stretch."""
-    semantic = _semantic(vocab_size, codec_frame_rate, semantic_frame_rate)
-    coarse = Stream("coarse", 0, num_coarse, codebook_size, 1)
-    return Stage("coarse", (semantic,), coarse, codec_frame_rate, semantic.ratio, crop_seconds, deduplicate)
+    clock = _Clock(codec_frame_rate, semantic_frame_rate)
+    semantic, coarse = clock.semantic(vocab_size), Stream("coarse", 0, num_coarse, codebook_size, clock.codec_ratio)
+    return Stage("coarse", (semantic,), coarse, clock.rate, clock.cut, crop_seconds, deduplicate)
 
 
 def fine_stage(
@@ -126,17 +128,27 @@ def fine_stage(
     prefix: tuple[StreamName, ...] = ("semantic", "coarse"),
 ) -> Stage:
     """In detail: the remaining codebooks, given the coarse ones and, unless `prefix` says otherwise, the semantic."""
+    clock = _Clock(codec_frame_rate, semantic_frame_rate)
     known = {
-        "semantic": _semantic(vocab_size, codec_frame_rate, semantic_frame_rate),
-        "coarse": Stream("coarse", 0, num_coarse, codebook_size, 1),
+        "semantic": clock.semantic(vocab_size),
+        "coarse": Stream("coarse", 0, num_coarse, codebook_size, clock.codec_ratio),
     }
     for name in prefix:
         if name not in known:
             raise SegueError(f"fine stage: prefix {name!r} is not one of semantic, coarse")
-    fine = Stream("fine", num_coarse, num_codebooks - num_coarse, codebook_size, 1)
-    ratio = known["semantic"].ratio
-    return Stage("fine", tuple(known[n] for n in prefix), fine, codec_frame_rate, ratio, crop_seconds, deduplicate)
+    fine = Stream("fine", num_coarse, num_codebooks - num_coarse, codebook_size, clock.codec_ratio)
+    streams = tuple(known[n] for n in prefix)
+    return Stage("fine", streams, fine, clock.rate, clock.cut, crop_seconds, deduplicate)
 
 
-def _semantic(vocab_size: int, codec_frame_rate: float, semantic_frame_rate: float) -> Stream:
-    return Stream("semantic", 0, 1, vocab_size, frame_ratio(codec_frame_rate, semantic_frame_rate))
+class _Clock:
+    """The ticks that two frame rates, in Hz, are counted in."""
+
+    def __init__(self, codec_frame_rate: float, semantic_frame_rate: float) -> None:
+        self.semantic_ratio, self.codec_ratio = frames_a_cut(codec_frame_rate, semantic_frame_rate)
+        self.rate = max(codec_frame_rate, semantic_frame_rate)
+        self.cut = self.semantic_ratio * self.codec_ratio
+
+    def semantic(self, vocab_size: int) -> Stream:
+        """The semantic stream."""
+        return Stream("semantic", 0, 1, vocab_size, self.semantic_ratio)

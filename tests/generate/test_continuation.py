@@ -10,7 +10,7 @@ from segue.generate.continuation import Stages, StageSampling, continue_tokens, 
 from segue.generate.run_stage import run_stage, windows
 from segue.generate.sampling import Sampling
 from segue.lm.model import StageModel
-from segue.lm.stage import coarse_stage, fine_stage, semantic_stage
+from segue.lm.stage import Stage, Stream, coarse_stage, fine_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
 
 BOOKS, COARSE, SIZE, UNITS = 5, 2, 8, 6
@@ -26,10 +26,29 @@ def make_stages(deduplicate: bool = False) -> Stages:
         coarse_stage(UNITS, COARSE, SIZE, crop_seconds=0.4, deduplicate=deduplicate),
         fine_stage(UNITS, BOOKS, COARSE, SIZE, crop_seconds=0.2, deduplicate=deduplicate),
     )
+    return with_opinions(values, config, rng)
+
+
+def with_opinions(values, config, rng) -> Stages:
     models = [StageModel(value, config, rng).eval() for value in values]
     for model in models:
-        model.transformer.embed_down.weight.data *= 20  # opinions, so that contexts matter
+        model.transformer.embed_down.weight.data *= 20  # so that contexts matter
     return Stages(*models)
+
+
+def make_stages_at(unit_ratio: int, code_ratio: int, rate: float) -> Stages:
+    """Stages whose semantic tokens and codes last so many ticks of `rate`, in Hz."""
+    config = TransformerConfig(width=16, depth=1, heads=2, feedforward=16, embedding_width=8)
+    units = Stream("semantic", 0, 1, UNITS, unit_ratio)
+    coarse = Stream("coarse", 0, COARSE, SIZE, code_ratio)
+    fine = Stream("fine", COARSE, BOOKS - COARSE, SIZE, code_ratio)
+    cut = unit_ratio * code_ratio
+    values = (
+        Stage("semantic", (), units, rate, cut, 0.8),
+        Stage("coarse", (units,), coarse, rate, cut, 0.4),
+        Stage("fine", (units, coarse), fine, rate, cut, 0.24),
+    )
+    return with_opinions(values, config, torch.Generator().manual_seed(0))
 
 
 class FakeSemantic:
@@ -49,7 +68,11 @@ class FakeCodec:
         return codes.float().mean(dim=1).repeat_interleave(320, dim=1) / SIZE
 
 
-PROMPT = torch.rand(1, 16000, generator=torch.Generator().manual_seed(1))
+def noise(samples, seed=1):
+    return torch.rand(1, samples, generator=torch.Generator().manual_seed(seed))
+
+
+PROMPT = noise(16_000)
 FREE = StageSampling(Sampling(1.0), Sampling(1.0), Sampling(1.0))
 
 
@@ -77,6 +100,75 @@ def test_prompt_tokens_are_kept_and_a_remainder_is_dropped_at_the_start():
     known = FakeCodec().encode(wave[:, offset:])
     assert torch.equal(made.tokens.codes[:, :, : known.shape[2]], known)
     assert torch.equal(made.tokens.semantic[:, : known.shape[2] // 2], FakeSemantic().encode(wave[:, offset:]))
+
+
+class CodecAt(FakeCodec):
+    """A codec with rates of its own."""
+
+    def __init__(self, sample_rate, hop_length):
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+        self.frame_rate = sample_rate / hop_length
+
+    def encode(self, wave, lengths=None):
+        return ((wave[:, None, :: self.hop_length] * 1000).long() + torch.arange(BOOKS)[:, None]) % SIZE
+
+    def decode(self, codes):
+        return codes.float().mean(dim=1).repeat_interleave(self.hop_length, dim=1) / SIZE
+
+
+@pytest.mark.parametrize(
+    ("rate", "hop", "unit_ratio", "code_ratio", "cut_seconds"),
+    [(24_000, 320, 3, 1, 0.04), (16_000, 640, 1, 1, 0.04), (24_000, 1920, 1, 2, 0.08), (44_100, 882, 2, 1, 0.04)],
+)
+@pytest.mark.parametrize("prompt_seconds", [1.0, 0.613])
+def test_tokenizers_may_have_rates_of_their_own(rate, hop, unit_ratio, code_ratio, cut_seconds, prompt_seconds):
+    """Frames of one length or another: prompt tokens are cut from the prompt's end in both, at one instant."""
+    codec, ticks = CodecAt(rate, hop), max(25.0, rate / hop)
+    stages = make_stages_at(unit_ratio, code_ratio, ticks)
+    wave = noise(round(prompt_seconds * rate))
+    heard = wave if rate == 16_000 else noise(round(prompt_seconds * 16_000))
+    made = continue_wave(codec, FakeSemantic(), stages, wave, 0.5, (1, 2), FREE, semantic_wave=heard)
+    cuts, new = int(prompt_seconds / cut_seconds + 1e-9), -(-50 // round(cut_seconds * 100))
+    step = round(cut_seconds * rate)
+    assert made.sample_rate == rate and made.offset_samples == wave.shape[1] - cuts * step
+    assert made.prompt_seconds == pytest.approx(prompt_seconds, abs=1e-4)
+    assert made.wave.shape == (2, wave.shape[1] + rate // 2)
+    frames = round((cuts + new) * cut_seconds * codec.frame_rate)
+    assert made.tokens.codes.shape == (2, BOOKS, frames)
+    assert made.tokens.semantic.shape == (2, round((cuts + new) * cut_seconds * 25))
+    codes = codec.encode(wave[:, made.offset_samples :])
+    units = FakeSemantic().encode(heard[:, heard.shape[1] - cuts * round(cut_seconds * 16_000) :])
+    assert torch.equal(made.tokens.codes[:1, :, : codes.shape[2]], codes)
+    assert torch.equal(made.tokens.semantic[:1, : units.shape[1]], units)
+    fade = round(0.02 * rate)
+    assert torch.equal(made.wave[0, : wave.shape[1] - fade], wave[0, :-fade])
+    decoded = codec.decode(made.tokens.codes)[:, cuts * step : cuts * step + rate // 2]
+    assert torch.equal(made.wave[:, wave.shape[1] :], decoded)
+
+
+def test_a_row_that_ends_ends_with_a_whole_code():
+    """Codes of 80 ms over semantic tokens of 40 ms: an odd token at the end has no code."""
+    stages = make_stages_at(1, 2, 25.0)
+    wave, heard = noise(24_000), noise(16_000)
+    ended = set()
+    for seed in range(10):
+        codec = CodecAt(24_000, 1920)
+        made = continue_wave(
+            codec, FakeSemantic(), stages, wave, 1.0, (seed,), FREE, semantic_wave=heard, stop_at_end=True
+        )
+        frames = made.tokens.frames[0]
+        assert made.tokens.semantic.shape == (1, 2 * frames) and made.tokens.codes.shape == (1, BOOKS, frames)
+        assert made.samples[0] == min(1920 * frames, 23_040 + 24_000) + 960
+        ended.add(frames if made.tokens.ended[0] else None)
+    assert len(ended) > 3
+
+
+def test_a_prompt_is_wanted_at_both_rates():
+    with pytest.raises(SegueError, match="give semantic_wave, the same at 16000 Hz"):
+        continue_wave(CodecAt(24_000, 320), FakeSemantic(), make_stages_at(3, 1, 75.0), noise(24_000), 1.0)
+    with pytest.raises(SegueError, match=r"prompt of shape \(1, 639\)"):
+        stages = make_stages_at(3, 1, 75.0)
+        continue_wave(CodecAt(24_000, 320), FakeSemantic(), stages, noise(24_000), 1.0, semantic_wave=noise(639))
 
 
 @pytest.mark.parametrize("deduplicate", [False, True])

@@ -17,7 +17,7 @@ from segue.lm.stage import Stage, Stream, coarse_stage, fine_stage, semantic_sta
 def laid_out(draw):
     vocabulary, size = draw(st.integers(2, 9)), draw(st.integers(2, 9))
     coarse, fine = draw(st.integers(1, 4)), draw(st.integers(1, 5))
-    rate = 25.0 * draw(st.integers(1, 3))
+    rate = draw(st.sampled_from([12.5, 25.0, 50.0, 75.0]))
     stage = draw(
         st.sampled_from(
             [
@@ -89,6 +89,13 @@ def test_a_target_stands_where_its_prefix_stands():
     codes = positions[5:].view(6, 4)
     assert codes[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert codes[1].tolist() == [1, 1.25, 1.5, 1.75]
+
+
+def test_codes_slower_than_their_prefix_stand_in_its_time():
+    layout = Layout(coarse_stage(5, 4, 7, codec_frame_rate=12.5), "time")
+    _, positions = layout.read([torch.zeros(1, 6, dtype=torch.long)], torch.zeros(4, 3, dtype=torch.long))
+    assert positions[1:7].tolist() == [0, 1, 2, 3, 4, 5]
+    assert positions[8:].view(3, 4)[1].tolist() == [2, 2.5, 3, 3.5]
 
 
 def test_padding_is_on_the_right_and_never_predicted():
