@@ -13,7 +13,8 @@ import typer
 from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.sound import continue_, reconstruct
-from segue.cli.training import fit, tokenize, train_codec, train_lm, train_semantic
+from segue.cli.tokenize import tokenize
+from segue.cli.training import fit, train_codec, train_lm, train_semantic
 from segue.errors import SegueError
 from segue.terminal import err
 
@@ -48,5 +49,5 @@ def main() -> None:
         err.print(f"segue: {' '.join(str(error).split())}", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        err.print("segue: stopped; the last checkpoint is kept")
+        err.print("segue: stopped; what was done is kept, and the same command goes on")
         sys.exit(130)

@@ -1,64 +1,39 @@
-"""A folder of sound files to a token store. wave (1, N) -> semantic (T_s,) and codes (Q, T), T = ratio * T_s.
+"""Recordings to a token store: what is there already stays, what is new is tokenised by an engine, and written here.
 
-Both tokenizers get the same samples, padded to a whole number of semantic frames, so that token k of each stream
-starts at the same instant. A `manifest.jsonl` in a folder may tell source, speaker, licence and consent of its
-files (`path` relative to the folder). Files that can't be used are listed with the reason in `skipped.jsonl`.
+wave (1, N) -> semantic (T_s,) and codes (Q, T). What can't be used is listed with the reason in `skipped.jsonl`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from segue import audio, units
+from segue import audio
 from segue.artifact import written_file
-from segue.data.store import StoreHeader, StoreRow, TokenStoreWriter, save_codebooks
+from segue.codec.seam import Codec, frames_a_cut
+from segue.data import shards, sources
+from segue.data.aligned import SemanticTokenizer, Tokenizers, encode_aligned, header
+from segue.data.engine_local import here
+from segue.data.items import Item, Skipped, readable
+from segue.data.lock import locked
+from segue.data.manifests import read_manifest
+from segue.data.store import TokenStoreWriter, clear_unfinished, save_codebooks
+from segue.data.voice import Cutting
+from segue.data.work import Engine, Job, item_of
 from segue.errors import SegueError
 
-
-class SemanticTokenizer(Protocol):
-    """What this file asks of a semantic tokenizer."""
-
-    fingerprint: str
-    vocab_size: int
-    frame_rate: float
-    hop_length: int
-    sample_rate: int
-
-    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor: ...
-
-
-class Codec(Protocol):
-    """What this file asks of a codec."""
-
-    fingerprint: str
-    num_codebooks: int
-    codebook_size: int
-    frame_rate: float
-    hop_length: int
-    sample_rate: int
-
-    def encode(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor: ...
-
-
-@runtime_checkable
-class HasCodebooks(Protocol):
-    """A codec whose codes have vectors of their own."""
-
-    def codebooks(self) -> Tensor: ...
+__all__ = ["Tokenised", "encode_aligned", "fill", "header", "read_manifest", "tokenise"]
+_SKIPPED = "skipped.jsonl"
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """What a run did: clips written now, clips that were there before, files skipped, seconds of sound written."""
+    """What a run did: clips written now, items that were there before, items and clips skipped, seconds written."""
 
     written: int
     kept: int
@@ -75,104 +50,100 @@ def tokenise(
     files: Callable[[Path], bool] = lambda path: True,
     hours: float = math.inf,
 ) -> Tokenised:
-    """Tokenise every sound file under `folders` that the store does not hold yet.
+    """Tokenise, in this process, what `folders` hold and the store does not; see `fill`."""
+    tokenizers = Tokenizers(semantic, codec)
+    return fill(folders, store, tokenizers, here(tokenizers), on_progress=on_progress, files=files, hours=hours)
+
+
+def fill(
+    places: Sequence[Path],
+    store: Path,
+    tokenizers: Tokenizers,
+    engine: Engine,
+    *,
+    cutting: Cutting = Cutting(),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    files: Callable[[Path], bool] = lambda path: True,
+    hours: float = math.inf,
+) -> Tokenised:
+    """Tokenise every recording that the store does not hold yet. A run that was stopped is gone on with.
 
     Args:
-        folders: searched for sound files.
+        places: folders, tar shards and JSONL manifests.
         store: folder of the token store; gone on with if it exists.
-        semantic: the semantic tokenizer.
-        codec: the codec.
-        on_progress: told files done and files in all.
-        files: which of the files to take.
-        hours: stop once the store holds so much sound, in the order of the files' names.
+        tokenizers: the tokenizers that `engine` uses, for what the store says of them.
+        engine: does the work.
+        cutting: how recordings are cut into clips.
+        on_progress: told recordings done and recordings in all.
+        files: which recordings to take, by path; that of a tar's member is TAR/member.
+        hours: take no more recordings once those before last so long.
 
     Raises:
-        SegueError: if a folder is missing, no file can be used, or the store was made by other tokenizers.
+        SegueError: if a place can't be read, no recording can be used, the store was made by other tokenizers or is
+            being written by another run, the frames of the tokenizers never begin at one instant, or the engine fails.
     """
-    if semantic.sample_rate != codec.sample_rate:
-        raise SegueError(f"semantic tokens at {semantic.sample_rate} Hz and codes at {codec.sample_rate} Hz don't mix")
-    writer = TokenStoreWriter(store, header(semantic, codec))
-    if isinstance(codec, HasCodebooks):
-        save_codebooks(store, codec.codebooks())
-    known = writer.done_ids()
-    wanted = [(folder, path) for folder in folders for path in audio.find(folder) if files(path)]
-    facts = {folder: read_manifest(folder) for folder in folders}
-    skipped: list[dict[str, str]] = []
-    written, kept, seconds, held = 0, 0, 0.0, 0.0
-    for index, (folder, path) in enumerate(wanted):
-        name = path.relative_to(folder).as_posix()
-        key = name if len(folders) == 1 else f"{folder.name}/{name}"
-        on_progress(index, len(wanted))
-        if held >= hours * 3600:
-            break
-        if key in known:
-            kept, held = kept + 1, held + audio.duration_seconds(path)
-        else:
-            try:
-                recording = audio.read(path, codec.sample_rate)
-            except SegueError as error:
-                skipped.append({"path": str(path), "reason": str(error)})
-                continue
-            units_, codes = encode_aligned(recording.wave, semantic, codec)
-            about = facts[folder].get(name, {})
-            writer.add(
-                StoreRow(
-                    id=key,
-                    source=about.get("source") or folder.name,
-                    speaker=about.get("speaker") or "",
-                    seconds=recording.seconds,
-                    licence=about.get("licence") or "",
-                    consent=about.get("consent"),
-                    semantic=units_.numpy(),
-                    codes=codes.numpy(),
-                )
-            )
-            written, seconds, held = written + 1, seconds + recording.seconds, held + recording.seconds
-    writer.flush()
-    on_progress(len(wanted), len(wanted))
-    with written_file(store / "skipped.jsonl") as beside:
-        beside.write_text("".join(json.dumps(line) + "\n" for line in skipped))
-    if written + kept == 0:
-        raise SegueError(f"{', '.join(map(str, folders))}: no sound file could be used ({len(skipped)} skipped)")
-    return Tokenised(written, kept, len(skipped), seconds)
-
-
-def encode_aligned(wave: Tensor, semantic: SemanticTokenizer, codec: Codec) -> tuple[Tensor, Tensor]:
-    """Semantic tokens (T_s,) and codes (Q, ratio * T_s) of a wave (N,), cut at the same instants."""
-    padded = F.pad(wave, (0, -wave.shape[-1] % semantic.hop_length))[None]
-    with torch.inference_mode():
-        tokens, codes = semantic.encode(padded)[0], codec.encode(padded)[0]
-    assert codes.shape[-1] == tokens.shape[-1] * units.frame_ratio(codec.frame_rate, semantic.frame_rate)
-    return tokens, codes
-
-
-def header(semantic: SemanticTokenizer, codec: Codec) -> StoreHeader:
-    """The header of stores that these tokenizers fill."""
-    return StoreHeader(
-        semantic_fingerprint=semantic.fingerprint,
-        codec_fingerprint=codec.fingerprint,
-        vocab_size=semantic.vocab_size,
-        num_codebooks=codec.num_codebooks,
-        codebook_size=codec.codebook_size,
-        semantic_frame_rate=semantic.frame_rate,
-        codec_frame_rate=codec.frame_rate,
-    )
-
-
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """`path` -> facts, from the `manifest.jsonl` of a folder; empty where there is none.
-
-    Raises:
-        SegueError: if a line is no JSON object with a `path`.
-    """
-    path = folder / "manifest.jsonl"
-    if not path.is_file():
-        return {}
-    facts = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    frames_a_cut(tokenizers.codec.frame_rate, tokenizers.semantic.frame_rate)
+    found, left_out = sources.find(places)
+    items = [item for item in found if files(Path(str(item)))]
+    if hours < math.inf:
+        items = list(_first(items, hours))
+    with locked(store):
+        clear_unfinished(store)
+        writer = TokenStoreWriter(store, tokenizers.header)
+        codebooks = tokenizers.codec.codebooks()
+        if codebooks is not None:
+            save_codebooks(store, codebooks)
+        known = writer.done_ids()
+        known |= set(map(item_of, known))
+        wanted = [item for item in items if item.id not in known]
+        kept = done = len(items) - len(wanted)
+        written, seconds = 0, 0.0
+        tried = {entry.id for entry in left_out}
+        on_progress(done, len(items))
         try:
-            row = json.loads(line)
-            facts[row["path"]] = row
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SegueError(f"{path}, line {number}: a JSON object with a path was expected ({error})") from error
-    return facts
+            with closing(engine(Job(wanted, store, tokenizers.header, cutting))) as outcomes:
+                for outcome in outcomes:
+                    writer.add(*outcome.rows)
+                    written += outcome.written + len(outcome.rows)
+                    seconds += outcome.seconds + sum(row.seconds for row in outcome.rows)
+                    left_out += outcome.skipped
+                    tried |= set(outcome.items)
+                    done += len(outcome.items)
+                    on_progress(done, len(items))
+        finally:
+            writer.flush()
+            _list_skipped(store / _SKIPPED, left_out, tried, items)
+    if written + kept == 0:
+        raise SegueError(f"{', '.join(map(str, places))}: no sound file could be used ({len(left_out)} skipped)")
+    return Tokenised(written, kept, len(left_out), seconds)
+
+
+def _first(items: Sequence[Item], hours: float) -> Iterator[Item]:
+    """The first items that last so long together."""
+    held = 0.0
+    for item, sound in shards.sounds(items):
+        if held >= hours * 3600:
+            return
+        try:
+            held += 0.0 if isinstance(sound, SegueError) else audio.duration_seconds(readable(sound))
+        except SegueError:
+            held += 0.0  # it will be skipped
+        yield item
+
+
+def _list_skipped(path: Path, skipped: Sequence[Skipped], tried: set[str], items: Sequence[Item]) -> None:
+    """Write what was skipped, in the order of the items; what the file told of items not tried now stays."""
+    place = {item.id: number for number, item in enumerate(items)}
+    kept = [entry for entry in _read_skipped(path) if item_of(entry.id) not in tried]
+    new = sorted(skipped, key=lambda entry: place.get(item_of(entry.id), -1))
+    with written_file(path) as beside:
+        beside.write_text("".join(json.dumps(dataclasses.asdict(entry)) + "\n" for entry in [*kept, *new]))
+
+
+def _read_skipped(path: Path) -> list[Skipped]:
+    """What an earlier run skipped; nothing where the file is not as it was written."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return [Skipped(row["id"], row["path"], row["reason"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -5,7 +5,7 @@ frames a unit lasts), codes (flattened frame by frame). Every file's metadata ho
 the fingerprints of the tokenizers, vocabulary sizes and frame rates. Files appear whole or not at all, so an
 interrupted tokenisation goes on where it stopped.
 
-Shapes in memory: semantic (T_s,) int16 with repeats, codes (T, Q) int16, T_s = ceil(T / ratio).
+Shapes in memory: semantic (T_s,) int16 with repeats, codes (T, Q) int16; T_s is the fewest frames that cover T.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segue.artifact import load_tensors, written_file
+from segue.codec.seam import frames_a_cut
 from segue.config import from_dict, to_dict
 from segue.errors import SegueError
-from segue.units import frame_ratio
 
 FORMAT_VERSION = 1
 _KEY = b"segue"
+_NOTE = b"segue.note"
 _CODEBOOKS = "codebooks.safetensors"
+_PART = "part-"
 _LARGEST = 2**15
 
 
@@ -61,9 +63,14 @@ class StoreHeader:
             raise SegueError(f"token store: vocabularies above {_LARGEST} don't fit; got {self}")
 
     @property
-    def ratio(self) -> int:
-        """Codec frames a semantic frame."""
-        return frame_ratio(self.codec_frame_rate, self.semantic_frame_rate)
+    def cut(self) -> tuple[int, int]:
+        """The fewest codec frames and semantic frames that last equally long."""
+        return frames_a_cut(self.codec_frame_rate, self.semantic_frame_rate)
+
+    def semantic_frames(self, codec_frames: int) -> int:
+        """Semantic frames that cover `codec_frames`; the last may be covered in part."""
+        codec, semantic = self.cut
+        return -(-codec_frames * semantic // codec)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class StoreRow:
         licence: of the audio.
         consent: reference to the speaker's consent, None if there is none on record.
         semantic: (T_s,) integers, repeats and all.
-        codes: (Q, T) integers, T_s = ceil(T / ratio).
+        codes: (Q, T) integers, T_s = header.semantic_frames(T).
     """
 
     id: str
@@ -89,6 +96,14 @@ class StoreRow:
     consent: str | None
     semantic: NDArray[Any]
     codes: NDArray[Any]
+
+
+class WrittenPart(NamedTuple):
+    """One file of a store: the ids of its clips, how many seconds they last, and the note that was left in it."""
+
+    ids: list[str]
+    seconds: float
+    note: str
 
 
 class TokenStoreWriter:
@@ -109,26 +124,31 @@ class TokenStoreWriter:
         self._rows_per_file = rows_per_file
         self._rows: list[StoreRow] = []
         self._done: set[str] = set()
+        self._waiting: set[str] = set()
         self._next = 0
         for path in _files(folder):
-            table = _read(path, header, ["id"])[1]
-            self._done.update(table.column("id").to_pylist())
-            self._next = int(path.stem.removeprefix("part-")) + 1
+            self._done.update(read_part(path, header).ids)
+            number = path.stem.removeprefix(_PART)
+            self._next = max(self._next, int(number) + 1 if number.isdecimal() else 0)
 
     def done_ids(self) -> set[str]:
         """Clips that are on disk already."""
         return set(self._done)
 
-    def add(self, row: StoreRow) -> None:
-        """Take one clip; it is on disk after the next `flush`.
+    def add(self, *rows: StoreRow) -> None:
+        """Take clips; they are on disk, in one file, after the next `flush`.
 
         Raises:
-            SegueError: if its tokens don't fit the header or its id is known.
+            SegueError: if tokens don't fit the header or an id is known.
         """
-        _check_row(row, self._header)
-        if row.id in self._done or any(row.id == other.id for other in self._rows):
-            raise SegueError(f"token store: clip {row.id!r} is there already; give each clip its own id")
-        self._rows.append(row)
+        new: set[str] = set()
+        for row in rows:
+            _check_row(row, self._header)
+            if row.id in self._done or row.id in self._waiting or row.id in new:
+                raise SegueError(f"token store: clip {row.id!r} is there already; give each clip its own id")
+            new.add(row.id)
+        self._waiting |= new
+        self._rows += rows
         if len(self._rows) >= self._rows_per_file:
             self.flush()
 
@@ -140,12 +160,9 @@ class TokenStoreWriter:
         """
         if not self._rows:
             return
-        pa, parquet = _arrow()
-        schema = _schema(pa).with_metadata({_KEY: json.dumps(to_dict(self._header)).encode()})
-        table = pa.Table.from_pylist([_columns(row) for row in self._rows], schema=schema)
-        with written_file(self._folder / f"part-{self._next:05d}.parquet") as beside:
-            parquet.write_table(table, beside, compression="zstd")
-        self._done.update(row.id for row in self._rows)
+        write_part(self._folder / f"{_PART}{self._next:05d}.parquet", self._header, self._rows)
+        self._done |= self._waiting
+        self._waiting.clear()
         self._rows.clear()
         self._next += 1
 
@@ -212,6 +229,44 @@ class TokenStore:
         return self._codes[self._code_ends[clip] : self._code_ends[clip + 1]]
 
 
+def write_part(path: Path, header: StoreHeader, rows: Sequence[StoreRow], note: str = "") -> None:
+    """Write one file of a store, whole or not at all.
+
+    Args:
+        path: of the file; replaced if it exists.
+        header: the tokenizers' facts.
+        rows: clips, unlike any others' of the store.
+        note: kept in the file's metadata, for whoever wrote it; see `read_part`.
+
+    Raises:
+        SegueError: if tokens don't fit the header, the folder can't be written or the disk is full.
+    """
+    pa, parquet = _arrow()
+    for row in rows:
+        _check_row(row, header)
+    metadata = {_KEY: json.dumps(to_dict(header)).encode()} | ({_NOTE: note.encode()} if note else {})
+    table = pa.Table.from_pylist([_columns(row) for row in rows], schema=_schema(pa).with_metadata(metadata))
+    with written_file(path) as beside:
+        parquet.write_table(table, beside, compression="zstd")
+
+
+def read_part(path: Path, header: StoreHeader) -> WrittenPart:
+    """What one file of a store holds, without its tokens.
+
+    Raises:
+        SegueError: if it is damaged or holds tokens of other tokenizers.
+    """
+    table = _read(path, header, ["id", "seconds"])[1]
+    note = table.schema.metadata.get(_NOTE, b"").decode()
+    return WrittenPart(table.column("id").to_pylist(), sum(table.column("seconds").to_pylist()), note)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove the beginnings of files that writers left behind when they were killed. No writer may be at work."""
+    for path in folder.glob(f".{_PART}*.part"):
+        path.unlink(missing_ok=True)
+
+
 def save_codebooks(folder: Path, codebooks: Tensor) -> None:
     """Keep the codes' own vectors (Q, size, W) beside the tokens, for language models to start from."""
     with written_file(folder / _CODEBOOKS) as beside:
@@ -229,7 +284,7 @@ def load_codebooks(folder: Path) -> Tensor | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    return sorted(folder.glob(f"{_PART}*.parquet"))
 
 
 def _arrow() -> tuple[Any, Any]:
@@ -277,10 +332,11 @@ def _read(path: Path, expected: StoreHeader | None, columns: list[str] | None = 
 
 def _check_row(row: StoreRow, header: StoreHeader) -> None:
     frames = row.codes.shape[-1]
-    if row.codes.shape != (header.num_codebooks, frames) or row.semantic.shape != (-(-frames // header.ratio),):
+    wanted = header.semantic_frames(frames)
+    if row.codes.shape != (header.num_codebooks, frames) or row.semantic.shape != (wanted,):
         raise SegueError(
             f"token store: clip {row.id!r} has codes {row.codes.shape} and semantic tokens {row.semantic.shape}; "
-            f"expected ({header.num_codebooks}, T) and (ceil(T / {header.ratio}),)"
+            f"expected ({header.num_codebooks}, {frames}) and ({wanted},)"
         )
     if frames == 0:
         raise SegueError(f"token store: clip {row.id!r} is empty; leave it out")

@@ -9,35 +9,12 @@ import pytest
 import soundfile
 import tiny
 import torch
+from clocks import CodeClock, SampleClock, ramp
 
 from segue.data import corpus
 from segue.data.corpus import encode_aligned, tokenise
 from segue.data.store import TokenStore
 from segue.errors import SegueError
-
-
-class SampleClock:
-    """A stand-in whose codes tell which samples they were made from."""
-
-    sample_rate, fingerprint = 16_000, "clock-semantic"
-    hop_length, frame_rate, vocab_size = 640, 25.0, 5000
-
-    def encode(self, wave, lengths=None):
-        return (wave[:, :: self.hop_length] * 2**15).round().long() // 640
-
-
-class CodeClock:
-    sample_rate, fingerprint = 16_000, "clock-codec"
-    hop_length, frame_rate, num_codebooks, codebook_size = 320, 50.0, 2, 5000
-
-    def encode(self, wave, lengths=None):
-        time = (wave[:, :: self.hop_length] * 2**15).round().long() // 320
-        return torch.stack([time, time], dim=1)
-
-
-def ramp(path, seconds: float) -> None:
-    """Sample n has the value n: a sound that tells its own time."""
-    soundfile.write(path, np.arange(1, round(16_000 * seconds) + 1, dtype=np.int16), 16_000)
 
 
 @pytest.fixture
@@ -113,11 +90,42 @@ def test_a_store_of_another_codec_is_refused(tmp_path, ramps):
         tokenise([ramps], tmp_path / "store", SampleClock(), other)
 
 
-def test_tokenizers_of_two_rates_are_refused(tmp_path, ramps):
-    other = CodeClock()
-    other.sample_rate = 24_000
-    with pytest.raises(SegueError, match="24000 Hz don't mix"):
-        tokenise([ramps], tmp_path / "store", SampleClock(), other)
+class Levels(CodeClock):
+    """Codes of the sound's level, at rates of its own."""
+
+    fingerprint = "levels"
+
+    def __init__(self, sample_rate, hop_length):
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+        self.frame_rate = sample_rate / hop_length
+
+    def encode(self, wave, lengths=None):
+        framed = torch.nn.functional.pad(wave, (0, -wave.shape[1] % self.hop_length)).unfold(1, *[self.hop_length] * 2)
+        return (framed.mean(dim=2) * 1000).round().long().clamp(min=0)[:, None].expand(-1, 2, -1)
+
+
+@pytest.mark.parametrize(("rate", "hop"), [(24_000, 320), (16_000, 640), (44_100, 882), (24_000, 240)])
+def test_tokenizers_of_two_rates_hear_the_same_instants(tmp_path, rate, hop):
+    """A sound that grows louder step by step, 40 ms each: every frame of either stream tells which step it lies in."""
+    steps = np.repeat(np.arange(1, 26) / 30, 1280)[:31_000]
+    soundfile.write(tmp_path / "x.wav", steps, 32_000, subtype="FLOAT")
+    semantic, codec = Levels(16_000, 640), Levels(rate, hop)
+    semantic.vocab_size = 5000
+    semantic.encode = lambda wave: Levels.encode(semantic, wave)[:, 0]
+    tokenise([tmp_path], tmp_path / "store", semantic, codec)
+    store = TokenStore.open(tmp_path / "store")
+    ratio = round(codec.frame_rate / 25)
+    assert store.codes(0).shape == (25 * ratio, 2)
+    tokens, codes = store.semantic(0), store.codes(0)[:, 0].reshape(25, ratio)
+    expected = np.arange(1, 25) / 30 * 1000
+    assert np.abs(tokens[:24] - expected).max() < 3
+    assert np.abs(codes[:24].mean(axis=1) - expected).max() < 3
+
+
+def test_frames_that_never_meet_are_refused(tmp_path, ramps):
+    with pytest.raises(SegueError, match=r"86\.1328 Hz and semantic tokens at 25 Hz never share"):
+        tokenise([ramps], tmp_path / "store", SampleClock(), Levels(44_100, 512))
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_manifest_tells_who_is_heard(tmp_path, ramps):
@@ -125,10 +133,10 @@ def test_the_manifest_tells_who_is_heard(tmp_path, ramps):
     (ramps / "manifest.jsonl").write_text(json.dumps(facts) + "\n")
     tokenise([ramps], tmp_path / "store", SampleClock(), CodeClock())
     rows = {row["id"]: row for row in TokenStore.open(tmp_path / "store").facts}
-    told = {key: rows["r1.wav"][key] for key in ("speaker", "licence", "consent", "source")}
+    told = {key: rows["sounds/r1.wav"][key] for key in ("speaker", "licence", "consent", "source")}
     assert told == {key: value for key, value in facts.items() if key != "path"}
-    assert rows["r0.wav"]["speaker"] == "" and rows["r0.wav"]["consent"] is None
-    assert rows["r0.wav"]["source"] == "sounds"
+    assert rows["sounds/r0.wav"]["speaker"] == "" and rows["sounds/r0.wav"]["consent"] is None
+    assert rows["sounds/r0.wav"]["source"] == "sounds"
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"speaker": "x"}', "3"])
@@ -144,3 +152,48 @@ def test_two_folders_may_hold_files_of_one_name(tmp_path):
         ramp(tmp_path / name / "x.wav", 1.0)
     tokenise([tmp_path / "a", tmp_path / "b"], tmp_path / "store", SampleClock(), CodeClock())
     assert {row["id"] for row in TokenStore.open(tmp_path / "store").facts} == {"a/x.wav", "b/x.wav"}
+
+
+def test_what_is_added_later_alone_is_tokenised(tmp_path, ramps):
+    store = tmp_path / "store"
+    tokenise([ramps], store, SampleClock(), CodeClock())
+    ramp(ramps / "a-new.wav", 0.5)
+    ramp(tmp_path / "more" / "r0.wav", 0.6)
+    done = tokenise([tmp_path / "more", ramps], store, SampleClock(), CodeClock())
+    assert (done.written, done.kept) == (2, 3)
+    ids = [row["id"] for row in TokenStore.open(store).facts]
+    assert len(ids) == len(set(ids)) == 5 and {"more/r0.wav", "sounds/r0.wav", "sounds/a-new.wav"} < set(ids)
+
+
+@pytest.mark.parametrize(("hours", "names"), [(0.9, ["r0"]), (1.1, ["r0", "r1"]), (1.34, ["r0", "r1", "r2"])])
+def test_hours_stop_it_wherever_it_begins(tmp_path, ramps, hours, names):
+    (ramps / "diary.wav").write_text("no sound")
+    for _ in range(2):
+        tokenise([ramps], tmp_path / "store", SampleClock(), CodeClock(), hours=hours / 3600)
+        assert [row["id"] for row in TokenStore.open(tmp_path / "store").facts] == [f"sounds/{n}.wav" for n in names]
+
+
+def test_what_was_skipped_stays_listed_until_it_is_tried_again(tmp_path, ramps):
+    (tmp_path / "bad").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "bad" / f"{name}.wav").write_text("no sound")
+    store = tmp_path / "store"
+    tokenise([tmp_path / "bad", ramps], store, SampleClock(), CodeClock())
+    assert tokenise([ramps], store, SampleClock(), CodeClock()).skipped == 0
+    ramp(tmp_path / "bad" / "one.wav", 0.5)
+    for _ in range(2):
+        listed = [json.loads(line)["id"] for line in (store / "skipped.jsonl").read_text().splitlines()]
+        assert listed == (["bad/two.wav"] if (tmp_path / "again").exists() else ["bad/one.wav", "bad/two.wav"])
+        tokenise([tmp_path / "bad"], store, SampleClock(), CodeClock())
+        (tmp_path / "again").touch()
+
+
+def test_two_runs_never_write_at_once(tmp_path, ramps):
+    class Nested(CodeClock):
+        def encode(self, wave, lengths=None):
+            with pytest.raises(SegueError, match="another run is writing"):
+                tokenise([ramps], tmp_path / "store", SampleClock(), CodeClock())
+            return super().encode(wave, lengths)
+
+    assert tokenise([ramps], tmp_path / "store", SampleClock(), Nested()).written == 3
+    assert len(TokenStore.open(tmp_path / "store")) == 3

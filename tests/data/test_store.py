@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from segue.data.store import StoreHeader, StoreRow, TokenStore, TokenStoreWriter
+from segue.data.store import (
+    StoreHeader,
+    StoreRow,
+    TokenStore,
+    TokenStoreWriter,
+    clear_unfinished,
+    read_part,
+    write_part,
+)
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
 from segue.lm.sequence import NOT_PREDICTED, Layout
@@ -119,6 +128,36 @@ def test_semantic_and_codes_of_a_crop_start_at_the_same_sample(store):
             assert torch.equal(semantic[0], full[start // 2 : -(-stop // 2)])
 
 
+def test_codes_slower_than_semantic_tokens_are_cut_at_the_same_instants(tmp_path):
+    """12.5 Hz over 25 Hz: a crop begins and ends with a code, and two semantic tokens sound with each."""
+    header = dataclasses.replace(HEADER, codec_frame_rate=12.5)
+    rows = []
+    for name, frames in (("a", 200), ("b", 31)):
+        time = np.arange(frames)
+        rows.append(dataclasses.replace(clip(name, frames), semantic=np.arange(2 * frames), codes=np.stack([time] * 3)))
+    written(tmp_path, rows, header)
+    with pytest.raises(SegueError, match=r"expected \(3, 31\) and \(62,\)"):
+        TokenStoreWriter(tmp_path / "other", header).add(dataclasses.replace(rows[1], semantic=np.arange(61)))
+    store = TokenStore.open(tmp_path)
+    layout, seen = Layout(fine_stage(600, 3, 1, 1200, codec_frame_rate=12.5, crop_seconds=1)), set()
+    batches = TokenBatches(store, layout, seed=0, batch_size=6)
+    for step in range(20):
+        batch = batches.batch(step)
+        for row, (index, start, stop) in enumerate(batches.crops(step)):
+            ends = bool((batch.classes[row] == 1200).any())
+            length = int((batch.slots[row] >= 0).nonzero()[-1]) + (1 if ends else 2)
+            semantic, coarse, fine = layout.streams(batch.tokens[row, :length])
+            assert start % 2 == stop % 2 == 0 and stop - start <= 24
+            assert torch.equal(semantic[0], torch.arange(start, stop))
+            assert torch.equal(coarse[0], torch.arange(start // 2, stop // 2)) and torch.equal(fine[1], coarse[0])
+            assert ends == (stop == len(store.semantic(index)))
+            seen.add((index, ends))
+    assert {(0, False), (1, True)} <= seen
+    for wrong in (coarse_stage(600, 2, 1200), coarse_stage(600, 2, 1200, 12.5, 25.0), semantic_stage(600)):
+        with pytest.raises(SegueError, match="store"):
+            TokenBatches(store, Layout(wrong), seed=0, batch_size=2)
+
+
 def test_the_end_is_a_target_only_where_the_clip_ends(store):
     layout = Layout(coarse_stage(600, 2, 1200, crop_seconds=3))
     batches = TokenBatches(store, layout, seed=0, batch_size=8)
@@ -167,3 +206,75 @@ def test_a_stage_of_other_sizes_is_refused(store):
     ):
         with pytest.raises(SegueError, match="store"):
             TokenBatches(store, Layout(stage), seed=0, batch_size=2)
+
+
+def test_clips_that_are_added_together_are_never_in_two_files(tmp_path):
+    writer = TokenStoreWriter(tmp_path, HEADER, rows_per_file=2)
+    writer.add(clip("a", 9))
+    writer.add(clip("b", 9), clip("c", 9), clip("d", 9))
+    assert len(list(tmp_path.glob("*.parquet"))) == 1 and writer.done_ids() == set("abcd")
+    with pytest.raises(SegueError, match="'b' is there already"):
+        writer.add(clip("e", 9), clip("b", 9))
+    with pytest.raises(SegueError, match="'f' is there already"):
+        writer.add(clip("f", 9), clip("f", 9))
+    writer.add(clip("e", 9), clip("f", 9))
+    assert [fact["id"] for fact in TokenStore.open(tmp_path).facts] == list("abcdef")
+
+
+def test_files_with_names_of_their_own_belong_to_the_store(tmp_path):
+    write_part(tmp_path / "part-g12.parquet", HEADER, [clip("a", 9), clip("b", 11)], note="two of them")
+    ids, seconds, note = read_part(tmp_path / "part-g12.parquet", HEADER)
+    assert (ids, seconds, note) == (["a", "b"], pytest.approx(0.4), "two of them")
+    writer = TokenStoreWriter(tmp_path, HEADER)
+    assert writer.done_ids() == {"a", "b"}
+    writer.add(clip("c", 9))
+    writer.flush()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-00000.parquet", "part-g12.parquet"]
+    assert {fact["id"] for fact in TokenStore.open(tmp_path).facts} == {"a", "b", "c"}
+
+
+def test_beginnings_of_files_are_cleared_away(tmp_path):
+    written(tmp_path, [clip("a", 9)])
+    (tmp_path / ".part-00001.parquet.x1.part").write_bytes(b"PAR")
+    assert len(TokenStore.open(tmp_path)) == 1
+    clear_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-00000.parquet"]
+
+
+ROWS = [clip("a", 10), dataclasses.replace(clip("b", 7), consent="form 12", speaker="x")]
+COLUMNS = ["id", "source", "speaker", "seconds", "licence", "consent", "semantic", "durations", "codes"]
+
+
+def test_columns_are_plain_so_that_anything_reads_them(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+
+    written(tmp_path, ROWS)
+    schema = pa.parquet.read_schema(tmp_path / "part-00000.parquet")
+    assert schema.names == COLUMNS
+    for field in schema:
+        of = field.type.value_type if pa.types.is_list(field.type) else field.type
+        assert pa.types.is_string(of) or pa.types.is_float64(of) or pa.types.is_int16(of)
+    header = json.loads(schema.metadata[b"segue"])
+    assert (header["semantic_fingerprint"], header["codec_fingerprint"]) == ("semantic-1", "codec-1")
+
+
+def test_pandas_reads_a_store(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    written(tmp_path, [*ROWS, clip("c", 5)])
+    frame = pandas.concat(map(pandas.read_parquet, sorted(tmp_path.glob("part-*.parquet"))))
+    assert list(frame.columns) == COLUMNS and list(frame.id) == ["a", "b", "c"]
+    assert frame.consent.iloc[1] == "form 12" and pandas.isna(frame.consent.iloc[0])
+    codes = np.asarray(frame.codes.iloc[0]).reshape(-1, 3)
+    assert np.array_equal(codes.T, ROWS[0].codes)
+    assert np.array_equal(np.repeat(frame.semantic.iloc[1], frame.durations.iloc[1]), ROWS[1].semantic)
+
+
+def test_duckdb_reads_a_store(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    written(tmp_path, [*ROWS, clip("c", 5)])
+    glob = f"{tmp_path}/part-*.parquet"
+    rows = duckdb.sql(f"select id, consent, list_sum(durations), codes from '{glob}' order by id").fetchall()
+    assert [row[:3] for row in rows] == [("a", None, 5), ("b", "form 12", 4), ("c", None, 3)]
+    assert rows[0][3] == ROWS[0].codes.T.reshape(-1).tolist()
+    told = duckdb.sql(f"select value from parquet_kv_metadata('{glob}') where key = 'segue'::blob").fetchall()
+    assert {json.loads(bytes(value))["codec_fingerprint"] for (value,) in told} == {"codec-1"}

@@ -1,0 +1,194 @@
+"""How fast recordings become tokens on this machine, by workers, and what that means for 60,000 hours, on paper.
+
+    python benchmarks/tokenise.py --workers 1 --workers 2 --json tokenise.json
+
+The sound is noise, as many clips of one length as asked for: time does not depend on what is heard. Each round fills a
+new store through processes of one thread each, as `segue tokenize --workers N` does. The clock starts when every worker
+has had time for two clips; loading models is told apart. After a round that does not count, the numbers of workers take
+turns, so that a busy moment hits all. The projection is arithmetic, and prints what it takes for granted.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from segue import audio
+from segue.artifact import check_writable, written_file
+from segue.cli.tokenize import load_tokenizers
+from segue.data.corpus import fill
+from segue.data.engine_local import processes
+from segue.errors import SegueError
+
+HOURS = 60_000.0
+FLEETS = (32, 256, 1024)
+WARM_CLIPS = 2
+LOST = 0.05
+
+
+def make_sound(folder: Path, clips: int, seconds: float, sample_rate: int) -> None:
+    """Clips of noise."""
+    rng = torch.Generator().manual_seed(0)
+    for index in range(clips):
+        audio.write(
+            folder / f"{index:05d}.wav", 0.1 * torch.randn(round(seconds * sample_rate), generator=rng), sample_rate
+        )
+
+
+def one_round(sound: Path, load: Any, tokenizers: Any, workers: int, seconds: float, store: Path) -> dict[str, float]:
+    """One store filled: seconds of sound a second once all workers are warm, and seconds until the first clip."""
+    began, times = time.perf_counter(), []
+
+    def told(done: int, total: int) -> None:
+        times.append((time.perf_counter(), done))
+
+    done = fill([sound], store, tokenizers, processes(load, workers), on_progress=told)
+    ended = time.perf_counter()
+    if done.skipped or not done.written:
+        raise SegueError(f"{done.skipped} of {done.written + done.skipped} clips were skipped")
+    warm = min(WARM_CLIPS * workers, done.written - 1)
+    start = next(at for at, count in times if count >= warm)
+    first = next(at for at, count in times if count)
+    size = sum(path.stat().st_size for path in store.glob("part-*.parquet"))
+    return {
+        "times_real_time": (done.written - warm) * seconds / (ended - start),
+        "start_seconds": first - began,
+        "bytes_a_second": size / done.seconds,
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, lowest and highest."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def summary(rounds: dict[int, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """A row for each number of workers."""
+    rows = []
+    for workers, made in rounds.items():
+        speed = spread([one["times_real_time"] for one in made])
+        rows.append(
+            {
+                "workers": workers,
+                "times_real_time": speed,
+                "times_real_time_a_worker": speed["median"] / workers,
+                "start_seconds": spread([one["start_seconds"] for one in made]),
+                "bytes_a_second": made[0]["bytes_a_second"],
+            }
+        )
+    return rows
+
+
+def projection(rows: list[dict[str, Any]], sample_rate: int, hours: float = HOURS) -> dict[str, Any]:
+    """Worker-hours, days and bytes for `hours` of sound, from the row with the most workers."""
+    row = max(rows, key=lambda row: row["workers"])
+    speed = row["times_real_time_a_worker"] * (1 - LOST)
+    worker_hours = hours / speed
+    fleets = sorted({row["workers"], *FLEETS})
+    return {
+        "hours": hours,
+        "times_real_time_a_worker": speed,
+        "worker_hours": worker_hours,
+        "days": {str(workers): worker_hours / workers / 24 for workers in fleets},
+        "read_mb_s": {str(workers): workers * speed * sample_rate * 2 / 1e6 for workers in fleets},
+        "store_gb": hours * 3600 * row["bytes_a_second"] / 1e9,
+        "assumptions": [
+            f"a worker anywhere is as fast as one here with {row['workers']} at work: one CPU thread of this machine",
+            f"{LOST:.0%} of the time goes to starts, groups done again after a loss, and waiting for the last ones",
+            f"sound is {sample_rate} Hz, 16 bit, mono, uncompressed, and the disk gives it as fast as it is asked for",
+            "listing the recordings and joining the results take no time beside the tokenising",
+            "tokens take as much room as those of the noise measured here; speech repeats more, and takes less",
+            "no GPU: none was measured",
+        ],
+    }
+
+
+def show(figures: dict[str, Any], console: Console) -> None:
+    """The figures as tables."""
+    settings = figures["settings"]
+    title = f"{settings['clips']} clips of {settings['seconds']:g} s, {settings['repeats']} rounds: median (low-high)"
+    table = Table(title=title, box=box.MARKDOWN)
+    for column in ("workers", "s of sound a second", "a worker", "s until the first clip", "kB a minute in the store"):
+        table.add_column(column)
+    for row in figures["rows"]:
+        speed, start = row["times_real_time"], row["start_seconds"]
+        cells = [f"{speed['median']:.1f} ({speed['low']:.1f}-{speed['high']:.1f})"]
+        cells += [f"{row['times_real_time_a_worker']:.1f}", f"{start['median']:.1f}"]
+        table.add_row(str(row["workers"]), *cells, f"{row['bytes_a_second'] * 60 / 1e3:.0f}")
+    console.print(table)
+    paper = figures["projection"]
+    title = f"on paper: {paper['hours']:,.0f} h, {paper['worker_hours']:,.0f} worker-hours, {paper['store_gb']:,.0f} GB"
+    table = Table(title=title, box=box.MARKDOWN)
+    for column in ("workers", "days", "MB/s to be read"):
+        table.add_column(column)
+    for workers, days in paper["days"].items():
+        table.add_row(workers, f"{days:,.1f}", f"{paper['read_mb_s'][workers]:,.1f}")
+    console.print(table)
+    console.print("It takes for granted that", *(f"- {line}" for line in paper["assumptions"]), sep="\n", markup=False)
+
+
+def main(
+    workers: Annotated[list[int] | None, typer.Option("--workers", help="Give it again for more; 1 and 2.")] = None,
+    bundle: Annotated[str, typer.Option(help="Whose tokenizers.")] = "speech",
+    codec: Annotated[str | None, typer.Option(help="Codec instead of the bundle's.")] = None,
+    clips: Annotated[int, typer.Option(min=2, help="A round.")] = 40,
+    seconds: Annotated[float, typer.Option(min=0.5, help="A clip.")] = 15.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 3,
+    json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+) -> None:
+    """Time the tokenising of a corpus."""
+    if json_out:
+        check_writable(json_out)
+    numbers = list(dict.fromkeys(workers or (1, 2)))
+    if min(numbers) < 1 or clips <= WARM_CLIPS * max(numbers):
+        raise SegueError(f"workers {numbers}: at least 1, and more than {WARM_CLIPS} clips for each; got {clips} clips")
+    load = functools.partial(load_tokenizers, bundle, codec, None)
+    tokenizers = load()
+    rate = tokenizers.codec.sample_rate
+    rounds: dict[int, list[dict[str, float]]] = {number: [] for number in numbers}
+    with tempfile.TemporaryDirectory() as place:
+        sound = Path(place) / "sound"
+        make_sound(sound, clips, seconds, rate)
+        for repeat in range(repeats + 1):
+            for number in numbers:
+                store = Path(place) / f"{repeat}-{number}"
+                made = one_round(sound, load, tokenizers, number, seconds, store)
+                if repeat:
+                    rounds[number].append(made)
+    rows = summary(rounds)
+    figures = {
+        "tokenizers": {"semantic": tokenizers.semantic.fingerprint, "codec": tokenizers.codec.fingerprint},
+        "settings": {"clips": clips, "seconds": seconds, "repeats": repeats},
+        "rows": rows,
+        "projection": projection(rows, rate),
+        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in ("segue", "torch", "pyarrow")},
+    }
+    show(figures, Console(width=max(Console().width, 120), highlight=False))
+    if json_out:
+        with written_file(json_out) as beside:
+            beside.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except SegueError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        sys.exit(2)
