@@ -38,7 +38,7 @@ bench: .venv/.dev
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,pretrained,vad,cluster,dev]"
 	@touch $@ .venv/.base
 
 clean:
