@@ -31,6 +31,8 @@ def to_disk(config: Any) -> dict[str, Any]:
     """As `to_dict`, less what came `later` and is at its default, so that fingerprints outlive new fields."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
         if not dataclasses.is_dataclass(value):
             return value
         return {

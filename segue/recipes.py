@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import CodecConfig
+from segue.config import later
 from segue.errors import SegueError
 from segue.lm.stage import StreamName
 from segue.lm.transformer import TransformerConfig
@@ -58,7 +59,7 @@ class StageRecipe:
     train: TrainConfig
     deduplicate_semantic: bool = False
     prefix: tuple[StreamName, ...] = ("semantic", "coarse")
-    optimiser: OptimiserName = "adamw"
+    optimiser: OptimiserName = later("adamw")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
