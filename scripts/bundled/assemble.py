@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from segue.artifact import Part, eight_bit, load_part, save_part
+from segue.artifact import load_part, save_part
 from segue.bundle import save_bundle
 from segue.parts import artifact_folder
 
@@ -37,10 +37,8 @@ def main() -> None:
 
 
 def keep(run: Path, target: Path) -> Path:
-    """Copy a run's artifact, a stage's matrices in 8 bits, and its curve; returns `target`."""
+    """Copy a run's artifact and its curve; returns `target`."""
     part = load_part(artifact_folder(run))
-    if part.kind == "stage":
-        part = Part(part.kind, part.config, eight_bit(part.tensors), part.requires, part.card)
     if not (target / "part.json").is_file() or load_part(target).fingerprint != part.fingerprint:
         save_part(part, target)
     shutil.copyfile(run / "log.jsonl", target / "log.jsonl")
