@@ -15,7 +15,7 @@ from segue.artifact import load_part, save_part
 from segue.bundle import save_bundle
 from segue.parts import artifact_folder
 
-TEMPERATURE = (0.8, 1.0, 0.4)  # see docs/log.md
+TEMPERATURE = {"speech": (1.0, 1.0, 0.4), "piano": (1.0, 0.9, 0.4)}  # see docs/log.md
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         for stage in ("semantic", "coarse", "fine"):
             run = arguments.runs / f"{name}-{stage}-stage"
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
-        save_bundle(bundle, name, folders, TEMPERATURE)
+        save_bundle(bundle, name, folders, TEMPERATURE[name])
         size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
         shared = (codec / "weights.safetensors").stat().st_size / 1e6
         print(f"{bundle}: {size:.1f} MB beside the codec's {shared:.1f}")
