@@ -29,8 +29,6 @@ from segue.errors import SegueError
 FORMAT_VERSION = 1
 _META = "part.json"
 _WEIGHTS = "weights.safetensors"
-_SCALE = "/int8_scale"
-_LARGE = 2**15
 
 
 @dataclass(frozen=True)
@@ -70,31 +68,9 @@ def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def eight_bit(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Large matrices as int8 with a half-precision scale a row, all else in half precision: half the size again."""
-    kept: dict[str, Tensor] = {}
-    for name, tensor in half(full(tensors)).items():
-        if tensor.ndim == 2 and tensor.is_floating_point() and tensor.numel() >= _LARGE:
-            scale = (tensor.float().abs().amax(dim=1, keepdim=True) / 127).half().clamp(min=1e-7)
-            kept[name] = (tensor.float() / scale.float()).round().clamp(-127, 127).to(torch.int8)
-            kept[name + _SCALE] = scale
-        else:
-            kept[name] = tensor
-    return kept
-
-
 def full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Half-precision and int8 weights as float32, ready for `load_state_dict`."""
-    weights = {}
-    for name, tensor in tensors.items():
-        if name.endswith(_SCALE):
-            continue
-        scale = tensors.get(name + _SCALE)
-        if scale is not None:
-            weights[name] = tensor.float() * scale.float()
-        else:
-            weights[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return weights
+    """Half-precision weights as float32, ready for `load_state_dict`."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def save_part(part: Part, folder: Path) -> None:

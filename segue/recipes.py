@@ -139,9 +139,9 @@ def tiny() -> Recipe:
             ),
         ),
         coarse_stage=StageRecipe(
-            TransformerConfig(width=256, depth=4, heads=4, feedforward=640, kv_heads=2),
+            TransformerConfig(width=192, depth=4, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=340,
+                steps=600,
                 batch_size=8,
                 crop_seconds=3.0,
                 learning_rate=2e-3,
@@ -153,9 +153,9 @@ def tiny() -> Recipe:
             ),
         ),
         fine_stage=StageRecipe(
-            TransformerConfig(width=192, depth=3, heads=4, feedforward=512, kv_heads=2),
+            TransformerConfig(width=192, depth=2, heads=4, feedforward=512, kv_heads=2),
             TrainConfig(
-                steps=200,
+                steps=240,
                 batch_size=8,
                 crop_seconds=1.0,
                 learning_rate=2e-3,

@@ -11,11 +11,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from segue.artifact import Part, eight_bit, load_part, save_part
+from segue.artifact import load_part, save_part
 from segue.bundle import save_bundle
 from segue.parts import artifact_folder
 
-TEMPERATURE = (0.8, 1.0, 0.4)  # see docs/log.md
+TEMPERATURE = {"speech": (1.0, 1.0, 0.4), "piano": (1.0, 0.9, 0.4)}  # see docs/log.md
 
 
 def main() -> None:
@@ -30,17 +30,15 @@ def main() -> None:
         for stage in ("semantic", "coarse", "fine"):
             run = arguments.runs / f"{name}-{stage}-stage"
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
-        save_bundle(bundle, name, folders, TEMPERATURE)
+        save_bundle(bundle, name, folders, TEMPERATURE[name])
         size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
         shared = (codec / "weights.safetensors").stat().st_size / 1e6
         print(f"{bundle}: {size:.1f} MB beside the codec's {shared:.1f}")
 
 
 def keep(run: Path, target: Path) -> Path:
-    """Copy a run's artifact, a stage's matrices in 8 bits, and its curve; returns `target`."""
+    """Copy a run's artifact and its curve; returns `target`."""
     part = load_part(artifact_folder(run))
-    if part.kind == "stage":
-        part = Part(part.kind, part.config, eight_bit(part.tensors), part.requires, part.card)
     if not (target / "part.json").is_file() or load_part(target).fingerprint != part.fingerprint:
         save_part(part, target)
     shutil.copyfile(run / "log.jsonl", target / "log.jsonl")

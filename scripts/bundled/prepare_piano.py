@@ -1,6 +1,6 @@
 """Render POP909's piano performances to 16 kHz WAV files with two sampled pianos and several rooms.
 
-    python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 150 --valid-songs 20
+    python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 110 --valid-songs 20 --workers 2
 
 Needs `fluidsynth` and the two free sound fonts (Debian: fluidsynth, fluid-soundfont-gm,
 musescore-general-soundfont-small). Song by song the font, the reverberation and the loudness are drawn
@@ -15,6 +15,7 @@ import random
 import subprocess
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import soundfile
@@ -50,8 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with pop909-train.tar.xz and pop909-valid.tar.xz")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--train-songs", type=int, default=150)
+    parser.add_argument("--train-songs", type=int, default=110)
     parser.add_argument("--valid-songs", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=1, help="songs rendered at once")
     arguments = parser.parse_args()
 
     for split, count in (("valid", arguments.valid_songs), ("train", arguments.train_songs)):
@@ -62,11 +64,15 @@ def main() -> None:
                 tar.extractall(midi_folder, filter="data")
             songs = sorted(Path(midi_folder).rglob("*.mid"))[:count]
             rows = []
-            for index, midi in enumerate(songs):
-                rows.append(render(midi, folder / f"{midi.stem}.wav", random.Random(f"{split}/{midi.stem}")))
-                print(f"{split}: {index + 1}/{len(songs)} {midi.stem}", flush=True)
-                manifest = "".join(json.dumps(row) + "\n" for row in rows)
-                (folder / "manifest.jsonl").write_text(manifest)
+
+            def make(midi: Path, folder: Path = folder, split: str = split) -> dict:
+                return render(midi, folder / f"{midi.stem}.wav", random.Random(f"{split}/{midi.stem}"))
+
+            with ThreadPoolExecutor(arguments.workers) as workers:
+                for midi, row in zip(songs, workers.map(make, songs), strict=True):
+                    rows.append(row)
+                    print(f"{split}: {len(rows)}/{len(songs)} {midi.stem}", flush=True)
+        (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":
