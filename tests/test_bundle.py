@@ -219,7 +219,8 @@ BARE = """
 import sys
 
 WANTED = {"torch", "numpy", "soundfile", "soxr", "safetensors", "segue"}
-UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"} | {"transformers", "huggingface_hub"}
+UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"}
+UNWANTED |= {"transformers", "huggingface_hub"}
 
 class Only:
     def find_spec(self, name, path=None, target=None):

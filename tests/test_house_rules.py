@@ -160,7 +160,7 @@ def test_importing_does_nothing(source):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
             continue
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING"):
             continue
         assert not WORLD & calls(node), f"{name_of(path)}, line {node.lineno}"
         assert isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr), f"{name_of(path)}, line {node.lineno}"
