@@ -12,8 +12,9 @@ from pathlib import Path
 
 from segue import audio, parts
 from segue.artifact import load_part, save_part
-from segue.bundle import save_bundle
-from segue.codec.soundstream import SoundStream
+from segue.bundle import load_codec, save_bundle
+from segue.codec.hub import is_reference
+from segue.codec.seam import frames_a_cut
 from segue.data import corpus
 from segue.errors import SegueError
 from segue.lm.stage import StreamName
@@ -33,7 +34,7 @@ def fit(
     out: Path,
     watch: Callable[[str, Event], None] = lambda part, event: None,
     on_tokenise: Callable[[int, int], None] = lambda done, total: None,
-    codec: Path | None = None,
+    codec: str | Path | None = None,
 ) -> Path:
     """Make a bundle; a run that was stopped goes on from its last checkpoint.
 
@@ -43,21 +44,28 @@ def fit(
         out: folder of the bundle.
         watch: told the part and each event of its training.
         on_tokenise: told files done and files in all.
-        codec: a codec that is trained already; None trains one.
+        codec: a codec that is trained already, by its folder, or the reference of a published one
+            (`hf:facebook/encodec_24khz@8`), which the bundle then names and does not hold; None trains one.
 
     Raises:
-        SegueError: if the data can't be used, `out` was begun with another recipe, or training diverges.
+        SegueError: if the data or the codec can't be used, `out` was begun with another recipe, or training diverges.
     """
     recipe = with_vocabulary_for(recipe, data)
     work = out / "work"
-    folders: dict[str, Path] = {"codec": out / "codec", "semantic": out / "semantic"}
-    codec_artifact = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e))
-    _copy(codec_artifact, folders["codec"], "codec")
-    semantic_artifact = parts.train_semantic(recipe.semantic, data, work / "semantic", lambda e: watch("semantic", e))
-    _copy(semantic_artifact, folders["semantic"], "semantic")
-
-    semantic = SemanticTokenizer.from_part(load_part(folders["semantic"], "semantic"))
-    codec_model = SoundStream.from_part(load_part(folders["codec"], "codec"))
+    folders: dict[str, str | Path] = {"codec": out / "codec", "semantic": out / "semantic"}
+    if codec is not None and is_reference(codec):
+        folders["codec"] = str(codec)
+    else:
+        made = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e))
+        _copy(Path(made), out / "codec", "codec")
+    codec_model = load_codec(folders["codec"])
+    frames_a_cut(codec_model.frame_rate, SemanticTokenizer.frame_rate)
+    if codec_model.num_codebooks <= recipe.num_coarse:
+        found, least = codec_model.num_codebooks, recipe.num_coarse + 1
+        raise SegueError(f"{folders['codec']}: {found} codebooks, but this recipe needs {least} or more")
+    made = parts.train_semantic(recipe.semantic, data, work / "semantic", lambda e: watch("semantic", e))
+    _copy(made, out / "semantic", "semantic")
+    semantic = SemanticTokenizer.from_part(load_part(out / "semantic", "semantic"))
     ours, theirs = (parts.everything, None) if data.valid else parts.splits(data.folders)
     corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours)
     valid_store = None
@@ -76,7 +84,7 @@ def fit(
         tokens, run = work / "tokens", work / role
         made = parts.train_stage(name, stage_recipe, recipe.num_coarse, tokens, valid_store, run, data.licence, told)
         folders[role] = out / role
-        _copy(made, folders[role], "stage")
+        _copy(made, out / role, "stage")
     save_bundle(out, out.resolve().name, folders)
     return out
 

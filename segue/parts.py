@@ -1,7 +1,7 @@
 """From a recipe and data to a trained part on disk, one function a part. Each goes on where it was stopped.
 
-A run lives in a folder: `config.json` and `log.jsonl`, checkpoints `step-*/`, and at the end the part itself in
-`artifact/`.
+A run lives in a folder: `config.json`, `log.jsonl` and `tensorboard/`, checkpoints `step-*/`, and at the end the part
+itself in `artifact/`. With several processes each calls the same function; the first one writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from segue import audio
 from segue.artifact import Part, load_part, save_part
-from segue.config import to_dict
+from segue.config import to_disk
 from segue.data.clips import Clips
 from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
@@ -25,7 +25,8 @@ from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
 from segue.train import loop
 from segue.train.codec import CodecTraining
-from segue.train.lm import Precision, StageTraining
+from segue.train.fabric import Precision, World, alone
+from segue.train.lm import StageTraining
 from segue.train.loop import Event, TrainConfig
 from segue.train.semantic import SemanticTraining
 
@@ -52,9 +53,24 @@ class SoundData:
 
 
 def train_codec(
-    recipe: CodecRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None, device: str = "cpu"
+    recipe: CodecRecipe,
+    data: SoundData,
+    out: Path,
+    watch: Watch = lambda event: None,
+    device: str = "cpu",
+    world: World | None = None,
+    wandb: str | None = None,
 ) -> Path:
     """Train a codec; returns the folder of the artifact.
+
+    Args:
+        recipe: sizes and times.
+        data: what to train on.
+        out: folder of the run.
+        watch: told of every event, in the first process.
+        device: where to train, if no `world` is given.
+        world: processes to train with.
+        wandb: project of Weights & Biases to log to as well.
 
     Raises:
         SegueError: if data or folder can't be used, or training diverges.
@@ -62,16 +78,23 @@ def train_codec(
     train, valid = _clips(data, recipe.train, recipe.model.sample_rate)
     config = recipe.train
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, device)
+    world = world or alone(device)
+    training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world)
     held = valid.batch if valid else None
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
-    return _keep(training.export(_card(data, train, config, seconds)), out)
+    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch, wandb)
+    return _keep(training.export(_card(data, train, config, seconds)), out, world)
 
 
 def train_semantic(
-    recipe: SemanticRecipe, data: SoundData, out: Path, watch: Watch = lambda event: None, device: str = "cpu"
+    recipe: SemanticRecipe,
+    data: SoundData,
+    out: Path,
+    watch: Watch = lambda event: None,
+    device: str = "cpu",
+    world: World | None = None,
+    wandb: str | None = None,
 ) -> Path:
-    """Train a semantic encoder and cluster it; returns the folder of the artifact.
+    """Train a semantic encoder and cluster it; returns the folder of the artifact. Arguments as of `train_codec`.
 
     Raises:
         SegueError: if data or folder can't be used, or training diverges.
@@ -79,13 +102,14 @@ def train_semantic(
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
     config = recipe.train
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    training = SemanticTraining(recipe.model, config.seed, *limits, device)
+    world = world or alone(device)
+    training = SemanticTraining(recipe.model, config.seed, *limits, config.accumulate, world)
     held = valid.batch if valid else None
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch)
-    if _is_made(out, config.steps):
+    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch, wandb)
+    if not world.is_first or _is_made(out, config.steps):
         return out / ARTIFACT  # tokens may be made with it already, and k-means need not fall out the same again
     clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
-    return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out)
+    return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out, world)
 
 
 def train_stage(
@@ -99,8 +123,24 @@ def train_stage(
     watch: Watch = lambda event: None,
     device: str = "cpu",
     precision: Precision = "float32",
+    world: World | None = None,
+    wandb: str | None = None,
 ) -> Path:
     """Train one stage on a token store; returns the folder of the artifact.
+
+    Args:
+        name: of the stage.
+        recipe: sizes and times.
+        num_coarse: codebooks of the coarse stage.
+        store: tokens to train on.
+        valid_store: tokens held out; None trains without validation.
+        out: folder of the run.
+        licence: of the data, for the model card.
+        watch: told of every event, in the first process.
+        device: where to train, if no `world` is given.
+        precision: of the matrix products, if no `world` is given.
+        world: processes to train with.
+        wandb: project of Weights & Biases to log to as well.
 
     Raises:
         SegueError: if store or folder can't be used, or training diverges.
@@ -116,20 +156,14 @@ def train_stage(
     if codebooks is not None:
         model.start_from(codebooks, loop.generator(config.seed, 0, 3))
     requires = {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
-    training = StageTraining(
-        model,
-        requires,
-        config.weight_decay,
-        config.gradient_clip,
-        config.ema_decay,
-        device,
-        precision,
-        recipe.optimiser,
-    )
+    world = world or alone(device, precision)
+    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+    training = StageTraining(model, requires, *limits, recipe.optimiser, config.accumulate, world)
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
-    describe = {"part": f"{name} stage", "recipe": to_dict(recipe), "requires": requires, "num_coarse": num_coarse}
-    seconds = loop.run(training, batches.batch, valid.batch if valid else None, config, out, describe, watch)
+    describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
+    held = valid.batch if valid else None
+    seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
     card = {
         "clips": len(tokens),
         "hours": round(tokens.seconds / 3600, 3),
@@ -137,7 +171,7 @@ def train_stage(
         "steps": config.steps,
         "training_seconds": round(seconds),
     }
-    return _keep(training.export(card), out)
+    return _keep(training.export(card), out, world)
 
 
 def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:
@@ -197,7 +231,7 @@ def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clip
 
 
 def _describe(recipe: CodecRecipe | SemanticRecipe, data: SoundData) -> dict[str, Any]:
-    return {"recipe": to_dict(recipe), "data": [folder.name for folder in data.folders]}
+    return {"recipe": to_disk(recipe), "data": [folder.name for folder in data.folders]}
 
 
 def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) -> dict[str, Any]:
@@ -212,8 +246,9 @@ def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) ->
     }
 
 
-def _keep(part: Part, out: Path) -> Path:
-    save_part(part, out / ARTIFACT)
+def _keep(part: Part, out: Path, world: World) -> Path:
+    if world.is_first:
+        save_part(part, out / ARTIFACT)
     return out / ARTIFACT
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from segue.train.loop import Event
+from segue.train.logs import Event
+
+SLOW_READING = 0.05
+"""Share of the time spent waiting for batches from which on it is told."""
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def bars(quiet: bool = False) -> Progress:
     """Progress bars on standard error; none where there is no terminal, or `quiet`."""
-    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=err, disable=quiet or not err.is_terminal)
+    name, note = TextColumn("{task.description:16}"), TextColumn("{task.fields[note]}")
+    columns = (name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), note)
+    return Progress(*columns, console=err, disable=quiet or not err.is_terminal)
 
 
 def stage_bars(progress: Progress) -> Callable[[str, int, int], None]:
@@ -43,18 +48,35 @@ def count_bar(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def train_bar(progress: Progress, name: str) -> Callable[[Event], None]:
-    """A bar of steps with the losses; without a terminal, a line each validation."""
+    """A bar of steps with losses, speed and time left; without a terminal, a line each validation."""
     tasks: list[TaskID] = []
-    losses = {"train": float("nan"), "valid": float("nan")}
+    losses: dict[str, float] = {}
 
     def told(event: Event) -> None:
         if not tasks:
-            tasks.append(progress.add_task(name, total=event.steps, note=""))
+            tasks.append(progress.add_task(name, total=event.steps, completed=event.step - 1, note=""))
         if event.losses:
-            losses[event.kind] = event.losses["loss"]
-        note = f"loss {losses['train']:.3f}  held out {losses['valid']:.3f}"
-        progress.update(tasks[0], completed=event.step, note=note)
+            losses["loss" if event.kind == "train" else "held out"] = event.losses["loss"]
+        note = "  ".join([*(f"{kind} {value:.3f}" for kind, value in losses.items()), *_speed(event.speed)])
+        if event.kind != "checkpoint":
+            progress.update(tasks[0], completed=event.step, note=note)
         if event.kind == "valid" and not err.is_terminal:
-            err.print(f"{name}: step {event.step}/{event.steps}, {note}, {event.seconds:.0f} s")
+            left = (event.steps - event.step) * event.speed.get("step_seconds", 0.0)
+            times = f"{timedelta(seconds=round(event.seconds))} done, {timedelta(seconds=round(left))} left"
+            err.print(f"{name}: step {event.step}/{event.steps}  {note}  {times}")
 
     return told
+
+
+def _speed(figures: dict[str, float]) -> list[str]:
+    """Figures of segue.train.throughput in words."""
+    words = []
+    if "tokens_per_second" in figures:
+        words.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+    if "audio_seconds_per_second" in figures:
+        words.append(f"{figures['audio_seconds_per_second']:.1f} s of sound/s")
+    if "gflop_per_second" in figures:
+        words.append(f"{figures['gflop_per_second']:,.1f} GFLOP/s ({figures['peak_share']:.0%} of a matrix product's)")
+    if figures.get("waiting", 0.0) > SLOW_READING:
+        words.append(f"{figures['waiting']:.0%} waiting for data")
+    return words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import torch
 import typer
@@ -12,6 +12,9 @@ from segue import audio
 from segue.artifact import check_writable
 from segue.errors import SegueError
 from segue.terminal import err
+
+if TYPE_CHECKING:
+    from segue.train.fabric import World
 
 BundleOption = Annotated[str, typer.Option("--bundle", help="speech, piano, or the folder of a bundle.")]
 DataOption = Annotated[list[Path], typer.Option("--data", help="Folder of sound files; give it again for more.")]
@@ -24,6 +27,15 @@ LicenceOption = Annotated[str, typer.Option("--licence", help="Of the data; kept
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
 ]
+DevicesOption = Annotated[
+    int, typer.Option("--devices", help="Processes here, each with a device of its own; leave it out under torchrun.")
+]
+NodesOption = Annotated[int, typer.Option("--nodes", help="Machines; each runs the same command.")]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help="ddp: a whole model on each device; fsdp (lm alone): a share; or auto.")
+]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Of matrix products: float32 or bfloat16.")]
+WandbOption = Annotated[str | None, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 
 
@@ -63,3 +75,32 @@ def choose_device(name: str) -> str:
         reason = " ".join(str(error).split())[:160]
         raise SegueError(f"--device {name}: torch can't use it here ({reason}); give cpu or auto") from error
     return name
+
+
+def start_world(device: str, devices: int, nodes: int, strategy: str, precision: str, can_shard: bool) -> World:
+    """The processes that a verb trains with; the others run the same command again.
+
+    Args:
+        device: see `choose_device`.
+        devices: processes on this machine.
+        nodes: machines.
+        strategy: `auto`, `ddp` or `fsdp`.
+        precision: `float32` or `bfloat16`.
+        can_shard: whether the model may be spread over processes.
+
+    Raises:
+        SegueError: for an unknown choice, or one that can't be had here.
+    """
+    from segue.train.fabric import Hardware, Precision, Strategy, start
+
+    how = _one_of("--strategy", strategy, get_args(Strategy))
+    if how == "fsdp" and not can_shard:
+        raise SegueError("--strategy fsdp: only the stages' models are large enough to be spread out; use ddp here")
+    numbers = _one_of("--precision", precision, get_args(Precision))
+    return start(Hardware(choose_device(device), devices, nodes, how, numbers))
+
+
+def _one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
+    if value not in known:
+        raise SegueError(f"{option} {value}: one of {', '.join(known)}")
+    return value

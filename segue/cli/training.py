@@ -1,58 +1,36 @@
-"""Verbs that learn: `tokenize`, `train codec | semantic | lm` and `fit`."""
+"""Verbs that learn: `train codec | semantic | lm` and `fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segue.cli.options import (
-    BundleOption,
     DataOption,
     DeviceOption,
+    DevicesOption,
     LicenceOption,
+    NodesOption,
+    PrecisionOption,
     RecipeOption,
     ResumeOption,
     SetOption,
+    StrategyOption,
     ThreadsOption,
     ValidOption,
+    WandbOption,
     WeightOption,
-    choose_device,
+    start_world,
     use_threads,
 )
 from segue.errors import SegueError
 from segue.terminal import bars, count_bar, err, train_bar
 
-
-def tokenize(
-    folder: Annotated[list[Path], typer.Argument(help="Folder of sound files; more may follow.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the token store; gone on with if it exists.")],
-    bundle: BundleOption = "speech",
-    codec: Annotated[Path | None, typer.Option(help="Codec artifact instead of the bundle's.")] = None,
-    semantic: Annotated[Path | None, typer.Option(help="Semantic artifact instead of the bundle's.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Stop at so many hours of sound, by the files' names.")] = None,
-    threads: ThreadsOption = None,
-) -> None:
-    """Turn a folder of sound files into a token store."""
-    from segue.bundle import load_parts, locate
-    from segue.codec.soundstream import SoundStream
-    from segue.data.corpus import tokenise
-    from segue.parts import load_artifact
-    from segue.semantic.tokenizer import SemanticTokenizer
-
-    use_threads(threads)
-    shipped = {} if codec and semantic else load_parts(locate(bundle))
-    codec_part = load_artifact(codec, "codec") if codec else shipped["codec"]
-    semantic_part = load_artifact(semantic, "semantic") if semantic else shipped["semantic"]
-    with bars() as progress:
-        told = count_bar(progress, "tokenise")
-        tokenizers = SemanticTokenizer.from_part(semantic_part), SoundStream.from_part(codec_part)
-        done = tokenise(folder, out, *tokenizers, told, hours=float("inf") if hours is None else hours)
-    err.print(f"{out}: {done.written} clips written ({done.seconds / 3600:.2f} h), {done.kept} were there before")
-    if done.skipped:
-        err.print(f"{done.skipped} files skipped; reasons in {out / 'skipped.jsonl'}")
+if TYPE_CHECKING:
+    from segue.train.fabric import World
 
 
 def train_codec(
@@ -65,6 +43,11 @@ def train_codec(
     resume: ResumeOption = False,
     licence: LicenceOption = "",
     device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    strategy: StrategyOption = "auto",
+    precision: PrecisionOption = "float32",
+    wandb: WandbOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Train a SoundStream codec on folders of sound files."""
@@ -72,12 +55,14 @@ def train_codec(
     from segue.config import override
     from segue.recipes import recipe as named
 
-    _begin(out, resume, threads)
+    _begin(out, resume)
     chosen = override(named(recipe).codec, set_ or [])
-    with bars() as progress:
-        told = train_bar(progress, "codec")
-        made = parts.train_codec(chosen, _data(data, valid, weight, licence), out, told, choose_device(device))
-    err.print(f"{made}: done")
+    world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
+    use_threads(threads)
+    with bars(quiet=not world.is_first) as progress:
+        told, sound = train_bar(progress, "codec"), _data(data, valid, weight, licence)
+        made = parts.train_codec(chosen, sound, out, told, world=world, wandb=wandb)
+    _done(made, world)
 
 
 def train_semantic(
@@ -90,6 +75,11 @@ def train_semantic(
     resume: ResumeOption = False,
     licence: LicenceOption = "",
     device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    strategy: StrategyOption = "auto",
+    precision: PrecisionOption = "float32",
+    wandb: WandbOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Train a semantic tokenizer on folders of sound files."""
@@ -97,12 +87,14 @@ def train_semantic(
     from segue.config import override
     from segue.recipes import recipe as named
 
-    _begin(out, resume, threads)
+    _begin(out, resume)
     chosen = override(named(recipe).semantic, set_ or [])
-    with bars() as progress:
-        told = train_bar(progress, "semantic")
-        made = parts.train_semantic(chosen, _data(data, valid, weight, licence), out, told, choose_device(device))
-    err.print(f"{made}: done")
+    world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
+    use_threads(threads)
+    with bars(quiet=not world.is_first) as progress:
+        told, sound = train_bar(progress, "semantic"), _data(data, valid, weight, licence)
+        made = parts.train_semantic(chosen, sound, out, told, world=world, wandb=wandb)
+    _done(made, world)
 
 
 def train_lm(
@@ -115,7 +107,11 @@ def train_lm(
     resume: ResumeOption = False,
     licence: LicenceOption = "",
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="Of the matrix products: float32 or bfloat16.")] = "float32",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    strategy: StrategyOption = "auto",
+    precision: PrecisionOption = "float32",
+    wandb: WandbOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Train one of the three stages on a token store."""
@@ -123,22 +119,20 @@ def train_lm(
     from segue.config import override
     from segue.fit import STAGES
     from segue.recipes import recipe as named
-    from segue.train.lm import Precision
 
     name = next((name for name in STAGES if name == stage), None)
     if name is None:
         raise SegueError(f"--stage {stage}: one of {', '.join(STAGES)}")
-    numbers = next((known for known in get_args(Precision) if known == precision), None)
-    if numbers is None:
-        raise SegueError(f"--precision {precision}: one of {', '.join(get_args(Precision))}")
-    _begin(out, resume, threads)
+    _begin(out, resume)
     chosen = override(named(recipe).stage(name), set_ or [])
-    with bars() as progress:
+    world = start_world(device, devices, nodes, strategy, precision, can_shard=True)
+    use_threads(threads)
+    with bars(quiet=not world.is_first) as progress:
         told = train_bar(progress, f"{name} stage")
         made = parts.train_stage(
-            name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, choose_device(device), numbers
+            name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, world=world, wandb=wandb
         )
-    err.print(f"{made}: done")
+    _done(made, world)
 
 
 def fit(
@@ -174,10 +168,14 @@ def fit(
     err.print(f"{made}: done; segue continue PROMPT.wav --bundle {made} --out OUT.wav")
 
 
-def _begin(out: Path, resume: bool, threads: int | None) -> None:
-    use_threads(threads)
+def _begin(out: Path, resume: bool) -> None:
     if any(out.glob("step-*")) and not resume:
         raise SegueError(f"{out}: a run is there already; give --resume to go on with it, or another --out")
+
+
+def _done(made: Path, world: World) -> None:
+    if world.is_first:
+        err.print(f"{made}: done")
 
 
 def _data(data: list[Path], valid: list[Path] | None, weight: list[float] | None, licence: str):  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ Source: SoundStream (arXiv 2107.03312, III.C): plain codes, their k-means start,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,8 @@ class CodebookLayer(nn.Module):
     codebook: Tensor
     usage: Tensor
     total: Tensor
+    together: Callable[[Tensor], Tensor] | None = None
+    """Brings rows together from all processes of a training."""
 
     def __init__(self, width: int, code_width: int | None, codebook_size: int) -> None:
         super().__init__()
@@ -85,6 +88,8 @@ class CodebookLayer(nn.Module):
     @torch.no_grad()
     def follow(self, projected: Tensor, codes: Tensor, rng: torch.Generator) -> None:
         """Move the codebook towards the vectors (M, W) that chose it; revive dead codes from among them."""
+        if self.together is not None:
+            projected, codes = self.together(projected), self.together(codes)
         size = self.codebook.shape[0]
         counts = torch.bincount(codes, minlength=size).to(projected.dtype)
         sums = torch.zeros_like(self.codebook).index_add_(0, codes, projected)

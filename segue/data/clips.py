@@ -83,18 +83,20 @@ class Clips:
         """All sound that crops are drawn from."""
         return float(self.seconds.sum()) / 3600
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The crops of step `step`.
+    def batch(self, step: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The crops of step `step`, or only those of some rows, which are read alone.
 
         Returns:
             wave (B, N) float32, zero beyond each row's end, and lengths (B,) in samples.
         """
         rng = np.random.default_rng((self.seed, step))
         length = units.seconds_to_samples(self.crop_seconds, self.sample_rate)
-        wave = np.zeros((self.batch_size, length), dtype=np.float32)
-        lengths = np.zeros(self.batch_size, dtype=np.int64)
-        for row, index in enumerate(rng.choice(len(self.paths), size=self.batch_size, p=self.probabilities)):
-            start = rng.uniform(0.0, max(0.0, self.seconds[index] - self.crop_seconds))
+        files = rng.choice(len(self.paths), size=self.batch_size, p=self.probabilities)
+        starts = [rng.uniform(0.0, max(0.0, self.seconds[index] - self.crop_seconds)) for index in files]
+        crops = list(zip(files, starts, strict=True))[rows]
+        wave = np.zeros((len(crops), length), dtype=np.float32)
+        lengths = np.zeros(len(crops), dtype=np.int64)
+        for row, (index, start) in enumerate(crops):
             crop = audio.read_crop(self.paths[index], start, self.crop_seconds, self.sample_rate)[:length]
             lengths[row] = max(1, crop.size)
             wave[row, : crop.size] = crop

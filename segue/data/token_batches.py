@@ -1,7 +1,8 @@
 """A token store cut into training batches: batch k is a pure function of the seed and k.
 
-A crop starts on a semantic frame, and its codes are cut at the same instant. Shapes: semantic (T_s,), codes
-(T, Q), both at the store's frame rates; a batch is a TokenBatch (B, L).
+A crop starts where a frame of every stream begins (on a semantic frame, as a rule); places within a clip are counted in
+the stage's ticks (see segue.lm.stage). Shapes: semantic (T_s,), codes (T, Q), both at the store's frame rates; a batch
+is a TokenBatch (B, L).
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from segue.errors import SegueError
 from segue.lm.sequence import Layout, TokenBatch, pad
 from segue.lm.stage import Stage, Stream
 
-_POOL = 4
+POOL = 40
+"""Times as many crops are drawn as a batch takes: those of a length from among them."""
 
 
 class TokenBatches:
     """Random crops of a store's clips, laid out for one stage.
 
-    Clips are drawn in proportion to their length, and a batch takes crops of similar length from a larger draw.
+    Clips are drawn in proportion to their length, and a batch takes sequences of similar length from a larger draw,
+    any stretch of it as likely as another, so that little of the batch is padding and no length is favoured.
 
     Args:
         store: where the tokens are.
@@ -40,42 +43,56 @@ class TokenBatches:
         self._seed = seed
         self._batch_size = batch_size
         self._crop_frames = layout.stage.crop_frames
-        self._cumulative = np.cumsum(store.code_frames().astype(np.float64))
+        self._ticks = store.code_frames() * store.header.cut[1]
+        self._cumulative = np.cumsum(self._ticks.astype(np.float64))
+        semantic = [store.semantic(clip) for clip in range(len(store) if layout.stage.deduplicate_semantic else 0)]
+        self._ends = np.cumsum([0, *map(len, semantic)])
+        self._changes = np.cumsum(np.diff(np.concatenate(semantic), prepend=0) != 0) if semantic else None
 
     def crops(self, step: int) -> list[tuple[int, int, int]]:
-        """Clip, first and one-past-last codec frame of each crop in batch `step`."""
+        """Clip, first and one-past-last tick of each crop in batch `step`."""
         rng = np.random.default_rng([self._seed, step])
-        draws = rng.random((_POOL * self._batch_size, 2))
+        draws = rng.random((POOL * self._batch_size, 2))
         clips = np.searchsorted(self._cumulative, draws[:, 0] * self._cumulative[-1], side="right")
         ratio = self._layout.stage.semantic_ratio
-        crops = []
-        for clip, place in zip(clips.tolist(), draws[:, 1].tolist(), strict=True):
-            frames = int(self._store.code_frames()[clip])
-            starts = 1 + max(0, -(-(frames - self._crop_frames) // ratio))
-            start = int(place * starts) * ratio
-            crops.append((clip, start, min(start + self._crop_frames, frames)))
-        crops.sort(key=lambda crop: crop[2] - crop[1])
-        group = int(rng.integers(_POOL)) * self._batch_size
-        return crops[group : group + self._batch_size]
+        spare = np.maximum(0, self._ticks[clips] - self._crop_frames)
+        starts = (draws[:, 1] * (1 + -(-spare // ratio))).astype(np.int64) * ratio
+        stops = np.minimum(starts + self._crop_frames, self._ticks[clips])
+        group = int(rng.integers(POOL)) * self._batch_size
+        chosen = np.argsort(self.lengths(clips, starts, stops), kind="stable")[group : group + self._batch_size]
+        return [(int(clips[crop]), int(starts[crop]), int(stops[crop])) for crop in chosen]
 
-    def batch(self, step: int) -> TokenBatch:
-        """Batch `step`: tokens, positions, slots and classes (B, L), padded on the right."""
+    def lengths(self, clips: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """Tokens of the sequences that crops (n,) become, less an <end>."""
+        tokens = np.zeros_like(clips)
+        for stream in self._layout.stage.streams:
+            frames = stream.frames(stops - starts)
+            if stream.name == "semantic" and self._changes is not None:
+                first = self._ends[clips] + starts // stream.ratio
+                last = np.minimum(first + frames, self._ends[clips + 1]) - 1
+                frames = 1 + self._changes[last] - self._changes[first]
+            tokens += 1 + frames * stream.num_codebooks
+        return tokens
+
+    def batch(self, step: int, rows: slice = slice(None)) -> TokenBatch:
+        """Batch `step`, or some rows of it: tokens, positions, slots and classes (B, L), padded on the right."""
         sequences = []
-        for clip, start, stop in self.crops(step):
+        for clip, start, stop in self.crops(step)[rows]:
             *prefix, target = (self._cut(stream, clip, start, stop) for stream in self._layout.stage.streams)
-            ends = stop == self._store.code_frames()[clip]
+            ends = stop == self._ticks[clip]
             sequences.append(self._layout.train(prefix, target, bool(ends)))
         return pad(sequences)
 
     def _cut(self, stream: Stream, clip: int, start: int, stop: int) -> Tensor:
-        """A stream (Q, T) of a clip between two codec frames, `start` being on a semantic frame."""
+        """A stream (Q, T) of a clip between two ticks, `start` being on a cut."""
+        first = start // stream.ratio
+        past = first + stream.frames(stop - start)
         if stream.name == "semantic":
-            first = start // stream.ratio
-            tokens = self._store.semantic(clip)[first : first + stream.frames(stop - start)]
+            tokens = self._store.semantic(clip)[first:past]
             units = torch.from_numpy(tokens.astype(np.int64))
             return (torch.unique_consecutive(units) if self._layout.stage.deduplicate_semantic else units)[None]
         last = stream.first_codebook + stream.num_codebooks
-        codes = self._store.codes(clip)[start:stop, stream.first_codebook : last]
+        codes = self._store.codes(clip)[first:past, stream.first_codebook : last]
         return torch.from_numpy(codes.T.astype(np.int64))
 
 
@@ -95,8 +112,17 @@ def _check(store: TokenStore, stage: Stage) -> None:
                 f"{stage.name} stage: codebooks up to {stream.first_codebook + stream.num_codebooks}, "
                 f"but the store has {header.num_codebooks}; tokenise with more codebooks"
             )
-    if (header.codec_frame_rate, header.ratio) != (stage.frame_rate, stage.semantic_ratio):
+    for stream in stage.streams:
+        known_rate = header.semantic_frame_rate if stream.name == "semantic" else header.codec_frame_rate
+        rate = stage.frame_rate / stream.ratio
+        if abs(rate - known_rate) > 1e-6:
+            raise SegueError(
+                f"{stage.name} stage: {stream.name} tokens at {rate:g} Hz, but the store has {known_rate:g} Hz; "
+                "train with the tokenizers of this store"
+            )
+    clock = max(header.codec_frame_rate, header.semantic_frame_rate)
+    if abs(stage.frame_rate - clock) > 1e-6 or stage.semantic_ratio != max(header.cut):
         raise SegueError(
-            f"{stage.name} stage: {stage.frame_rate} Hz and ratio {stage.semantic_ratio}, but the store has "
-            f"{header.codec_frame_rate} Hz and ratio {header.ratio}; train with the tokenizers of this store"
+            f"{stage.name} stage: cut every {stage.semantic_ratio} ticks of {stage.frame_rate:g} Hz, the store every "
+            f"{max(header.cut)} of {clock:g} Hz; train with the tokenizers of this store"
         )

@@ -1,11 +1,13 @@
 """Loss balancing: each loss pulls at the output in proportion to its weight, whatever its own scale.
 
-made (B, N), the output; each loss a scalar of it.
+made (b, N), the output, this process's rows of B; each loss a scalar of it, a mean over its rows.
 
 Source: EnCodec (arXiv 2210.13438, 3.4).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,9 +20,11 @@ class Balancer:
 
     Args:
         weights: share of each loss in the mix, by name.
+        mean: the norm of the whole batch's gradient, a row, from that of the own rows.
     """
 
-    def __init__(self, weights: dict[str, float]) -> None:
+    def __init__(self, weights: dict[str, float], mean: Callable[[Tensor], Tensor] = lambda value: value) -> None:
+        self._mean = mean
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self._norms: dict[str, Tensor] = {}
         self._seen: dict[str, int] = {}
@@ -30,10 +34,10 @@ class Balancer:
 
         Args:
             losses: by name; those of weight 0 are left out.
-            made: (B, N) what they were computed from; its graph is kept.
+            made: (b, N) what they were computed from; its graph is kept.
 
         Returns:
-            (B, N), for `made.backward(gradient)`.
+            (b, N), for `made.backward(gradient)`.
         """
         known = {name: loss for name, loss in losses.items() if name in self.weights}
         total = sum(self.weights[name] for name in known)
@@ -44,7 +48,7 @@ class Balancer:
         return mixed
 
     def _norm(self, name: str, pull: Tensor) -> Tensor:
-        now = pull.norm(dim=-1).mean()
+        now = self._mean(pull.norm(dim=-1).mean())
         seen = self._seen[name] = self._seen.get(name, 0) + 1
         share = max(1 - DECAY, 1 / seen)
         self._norms[name] = self._norms[name].lerp(now, share) if seen > 1 else now

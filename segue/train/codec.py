@@ -1,7 +1,8 @@
 """One training step of the codec: reconstruct, quantize, and from a given step on, fool the discriminators.
 
-Batches are (wave (B, N), lengths (B,)), N a multiple of the hop. For half of each batch only the first q layers
-are summed, q drawn evenly, so that every bitrate decodes and the full rate keeps its quality.
+Batches are (wave (b, N), lengths (b,)), this process's rows of B, N a multiple of the hop. For half of each batch
+only the first q layers are summed, q drawn evenly, so that every bitrate decodes and the full rate keeps its quality.
+Codebooks follow the whole batch, whatever processes and parts it is spread over.
 
 Source: SoundStream (arXiv 2107.03312, III.E); dropout for half of each batch: DAC (arXiv 2306.06546, 3.2).
 """
@@ -14,12 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segue.artifact import Part
 from segue.codec.discriminators import DiscriminatorConfig, Discriminators
-from segue.codec.losses import ReconstructionLoss, discriminator_loss, feature_matching_loss, generator_loss
+from segue.codec.losses import ReconstructionLoss, discriminator_loss, generator_loss
 from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.config import later
+from segue.train.accumulate import in_parts
 from segue.train.balancer import Balancer
+from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
@@ -52,7 +57,7 @@ class CodecObjective:
     feature_matching: float = 0.2
     warm_steps: int = 300
     adversarial_start_step: int = 0
-    balanced: bool = False
+    balanced: bool = later(False)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
 
@@ -66,8 +71,11 @@ class CodecTraining:
         gradient_clip: greatest norm of the gradient.
         ema_decay: of the exported average of weights; 0 exports the weights themselves.
         seed: of the initial weights.
-        device: where to train.
+        accumulate: parts a batch is worked through in.
+        world: where to train; None is one process on the CPU.
     """
+
+    unit = "audio_seconds"
 
     def __init__(
         self,
@@ -77,19 +85,25 @@ class CodecTraining:
         gradient_clip: float,
         ema_decay: float,
         seed: int,
-        device: torch.device | str = "cpu",
+        accumulate: int = 1,
+        world: World | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.world = world or alone()
+        self.device = self.world.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.codec = SoundStream(config).to(self.device)
-            self.discriminators = Discriminators(objective.discriminators).to(self.device)
-        self.objective, self.gradient_clip, self.seed = objective, gradient_clip, seed
+            self.codec = SoundStream(config)
+            self.discriminators = Discriminators(objective.discriminators)
+        self.objective, self.gradient_clip, self.accumulate, self.seed = objective, gradient_clip, accumulate, seed
+        self._pass = self.world.wrap(_Pass(self.codec))
+        self._judgement = self.world.wrap(_Judgement(self.discriminators))
+        for layer in self.codec.quantizer.layers:
+            layer.together = self.world.gather  # type: ignore[assignment]
         losses = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
-        shares = {
-            name: getattr(objective, name) for name in ("mel", "complex", "wave", "adversarial", "feature_matching")
-        }
-        self.balancer = Balancer(shares) if objective.balanced else None
+        self.balancer = None
+        if objective.balanced:
+            shares = {name: getattr(objective, name) for name in BALANCED}
+            self.balancer = Balancer(shares, lambda norm: self.world.mean(norm) / self.world.size)
         self.reconstruction = losses.to(self.device)
         self.optimiser = adamw(self.codec.parameters(), weight_decay, betas=(0.8, 0.99))
         self.discriminator_optimiser = adamw(self.discriminators.parameters(), weight_decay, betas=(0.8, 0.99))
@@ -101,62 +115,97 @@ class CodecTraining:
         """Keep the first batches: the codebooks start by k-means on what the warmed-up encoder makes of them."""
         self.starting_waves = torch.cat([batches(index)[0] for index in range(STARTING_BATCHES)])
 
+    def amount(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of sound in a batch, and with padding."""
+        rate = self.codec.sample_rate
+        return float(batch[1].sum()) / rate, batch[0].numel() / rate
+
     def step(self, batch: Batch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
         wave = batch[0].to(self.device)
         self.codec.train()
-        count = self.codec.num_codebooks
-        layers = torch.randint(1, count + 1, (wave.shape[0],), generator=rng)
-        layers[torch.arange(wave.shape[0]) % 2 == 0] = count
+        layers = self._layers_in_use(wave.shape[0], rng)
         warm = self.steps_done < self.objective.warm_steps
         if self.steps_done == self.objective.warm_steps:
             self._start_codebooks(rng)
-        quantized = self.codec.quantizer(self.codec.features(wave), layers.to(self.device), rng, warm)
-        made = self.codec.decoder(quantized.features)
-        losses = self.reconstruction(made, wave)
-        commitment = self.objective.commitment * quantized.commitment
+        made, commitment, features = self._pass(wave, layers, rng, warm, self.accumulate)
+        losses = self._heard(made, wave)
+        commitment = self.objective.commitment * commitment
         start = self.objective.adversarial_start_step
         report = {}
         if 0 <= start <= self.steps_done:
             report["discriminator"] = self._discriminator_step(wave, made.detach(), learning_rate)
-            losses |= self._adversarial(wave, made)
+            self.discriminators.requires_grad_(False)
+            losses |= self._adversarial(made, wave)
         total = torch.stack([*losses.values(), commitment]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         if self.balancer:
-            pull = self.balancer.gradient(losses, made)
-            torch.autograd.backward([made, commitment], [pull, None])
+            self.world.backward((made * self.balancer.gradient(losses, made)).sum() + commitment)
         else:
-            total.backward()
+            self.world.backward(total)
+        self.discriminators.requires_grad_(True)
+        if self.accumulate > 1 and not warm:
+            self._follow(features, layers, rng)
         norm = nn.utils.clip_grad_norm_(self.codec.parameters(), self.gradient_clip)
         set_rate(self.optimiser, learning_rate)
         self.optimiser.step()
         self.average.update()
         self.steps_done += 1
-        named = {name: value.item() for name, value in losses.items()} | {"commitment": commitment.item()}
-        return {"loss": total.item(), **named, **report, "gradient": norm.item()}
+        return self.world.floats({"loss": total, **losses, "commitment": commitment, **report, "gradient": norm})
+
+    def _layers_in_use(self, rows: int, rng: torch.Generator) -> Tensor:
+        """(b,) layers of the own rows, drawn for all: every one for even rows, some for odd ones."""
+        count, first = self.codec.num_codebooks, rows * self.world.rank
+        layers = torch.randint(1, count + 1, (rows * self.world.size,), generator=rng)
+        layers[::2] = count
+        return layers[first : first + rows].to(self.device)
 
     @torch.no_grad()
     def _start_codebooks(self, rng: torch.Generator) -> None:
         features = [self.codec.features(rows.to(self.device)).flatten(0, 1) for rows in self.starting_waves.split(8)]
         self.codec.quantizer.start(torch.cat(features), rng)
+        self.starting_waves = torch.zeros(0)
 
-    def _discriminator_step(self, wave: Tensor, made: Tensor, learning_rate: float) -> float:
-        loss = discriminator_loss(self.discriminators(wave), self.discriminators(made))
+    @torch.no_grad()
+    def _follow(self, features: Tensor, layers: Tensor, rng: torch.Generator) -> None:
+        """Let the codebooks follow a batch that was worked through in parts."""
+        self.codec.quantizer.train()
+        self.codec.quantizer(features, layers, rng)
+
+    def _heard(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
+        parts = in_parts(self.reconstruction, self.accumulate, made, wave)
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def _discriminator_step(self, wave: Tensor, made: Tensor, learning_rate: float) -> Tensor:
+        loss = self._judgement(wave, made, self.accumulate)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.world.backward(loss)
         nn.utils.clip_grad_norm_(self.discriminators.parameters(), self.gradient_clip)
         set_rate(self.discriminator_optimiser, learning_rate)
         self.discriminator_optimiser.step()
-        return loss.item()
+        return loss
 
-    def _adversarial(self, wave: Tensor, made: Tensor) -> dict[str, Tensor]:
-        self.discriminators.requires_grad_(False)
-        fake = self.discriminators(made)
-        with torch.no_grad():
-            real = self.discriminators(wave)
-        self.discriminators.requires_grad_(True)
+    def _adversarial(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
+        """Being taken for real, and the discriminators' inner layers: SoundStream, equations 2 and 3."""
+
+        def judged(made: Tensor, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            fake = _full(self.discriminators(made))
+            with torch.no_grad():
+                real = _full(self.discriminators(wave))
+            pairs = [
+                pair
+                for ours, theirs in zip(fake, real, strict=True)
+                for pair in zip(ours[:-1], theirs[:-1], strict=True)
+            ]
+            apart = torch.stack([F.l1_loss(ours, theirs) for ours, theirs in pairs])
+            return generator_loss(fake), apart, torch.stack([theirs.abs().mean() for _, theirs in pairs])
+
+        with self.world.autocast():
+            parts = in_parts(judged, self.accumulate, made, wave)
+        taken, apart, sizes = (torch.stack(values).mean(dim=0) for values in zip(*parts, strict=True))
+        matching = (apart / self.world.mean(sizes).clamp(min=1e-4)).mean()
         return {
-            "adversarial": self.objective.adversarial * generator_loss(fake),
-            "feature_matching": self.objective.feature_matching * feature_matching_loss(real, fake),
+            "adversarial": self.objective.adversarial * taken,
+            "feature_matching": self.objective.feature_matching * matching,
         }
 
     @torch.no_grad()
@@ -167,11 +216,11 @@ class CodecTraining:
         codes = codec.encode(wave)
         losses = self.reconstruction(codec.decode(codes), wave)
         few = self.reconstruction(codec.decode(codes[:, : max(1, codec.num_codebooks // 4)]), wave)
-        perplexity = [_perplexity(codes[:, index], codec.codebook_size) for index in range(codec.num_codebooks)]
+        counts = [torch.bincount(layer.flatten(), minlength=codec.codebook_size) for layer in codes.unbind(1)]
+        perplexity = [_perplexity(layer) for layer in self.world.sum(torch.stack(counts))]
+        total = torch.stack(list(losses.values())).sum()
         return {
-            "loss": float(torch.stack(list(losses.values())).sum()),
-            **{name: float(value) for name, value in losses.items()},
-            "mel_few": float(few["mel"]),
+            **self.world.floats({"loss": total, **losses, "mel_few": few["mel"]}),
             "perplexity_first": perplexity[0],
             "perplexity_least": min(perplexity),
         }
@@ -208,7 +257,51 @@ class CodecTraining:
         return self._averaged().to_part(card)
 
 
-def _perplexity(codes: Tensor, size: int) -> float:
-    share = torch.bincount(codes.flatten(), minlength=size).double()
-    share = share / share.sum()
-    return float((-(share * share.clamp(min=1e-12).log()).sum()).exp())
+class _Pass(nn.Module):
+    """Encoder, quantizer and decoder as one forward pass, which is what processes share the gradients of."""
+
+    def __init__(self, codec: SoundStream) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(
+        self, wave: Tensor, layers: Tensor, rng: torch.Generator, warm: bool, parts: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """made (b, N), the commitment loss, and the encoder's features (b, T, D)."""
+        self.codec.quantizer.train(parts == 1)  # in parts, codebooks must stay until all gradients are known
+
+        def through(wave: Tensor, layers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            features = _full(self.codec.features(wave))
+            with torch.autocast(wave.device.type, enabled=False):  # or codes would be chosen in low precision
+                quantized = self.codec.quantizer(features, layers, rng, warm)
+            return self.codec.decoder(quantized.features), quantized.commitment, features.detach()
+
+        made, commitment, features = zip(*in_parts(through, parts, wave, layers), strict=True)
+        return torch.cat(made), torch.stack(commitment).mean(), torch.cat(features)
+
+
+class _Judgement(nn.Module):
+    """The discriminators' own loss as a forward pass."""
+
+    def __init__(self, discriminators: Discriminators) -> None:
+        super().__init__()
+        self.discriminators = discriminators
+
+    def forward(self, real: Tensor, fake: Tensor, parts: int) -> Tensor:
+        def judged(real: Tensor, fake: Tensor) -> Tensor:
+            return discriminator_loss(_full(self.discriminators(real)), _full(self.discriminators(fake)))
+
+        return torch.stack(in_parts(judged, parts, real, fake)).mean()
+
+
+def _full(value: Any) -> Any:
+    """Nested lists of tensors in at least single precision: losses and codes are worked out in it."""
+    if isinstance(value, list):
+        return [_full(item) for item in value]
+    return value.float() if value.dtype == torch.bfloat16 else value
+
+
+def _perplexity(counts: Tensor) -> float:
+    """Of codes used so many times."""
+    share = counts.double() / counts.sum()
+    return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))

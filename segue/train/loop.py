@@ -1,10 +1,11 @@
-"""The one training loop: codec, semantic encoder and language models all go through it.
+"""The one training loop: codec, semantic encoder and language models all go through it, on one device or on many.
 
 It owns time: batches by step number, learning rate, validation, guards, checkpoints, resume and the log. What a
-step does is the business of a `Training` (codec.py, semantic.py, lm.py in this folder).
+step does is the business of a `Training` (codec.py, semantic.py, lm.py in this folder); where it does it, of its
+`World` (fabric.py). Every process runs this loop and takes its own rows of each batch; the first one writes.
 
 Batch and random numbers of step k are functions of (seed, k) alone, so that a run that was killed goes on exactly
-as if it had not been.
+as if it had not been, and with another number of processes as if it had had them from the beginning.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +24,20 @@ from typing import Any, Protocol
 import torch
 
 from segue.artifact import Part, read_json, written_file
+from segue.config import later
 from segue.errors import SegueError
-from segue.train import state
+from segue.train import interrupt, logs, state
+from segue.train.fabric import World
 from segue.train.guard import Guard
+from segue.train.logs import Event
+from segue.train.throughput import Throughput
+
+__all__ = ["Event", "TrainConfig", "Training", "generator", "learning_rate_at", "run"]
 
 READERS = 4
 """Batches read ahead, each by a thread of its own."""
 
-_FREE_TO_CHANGE = ("steps", "cooldown_fraction", "validate_every", "checkpoint_every")
+_FREE_TO_CHANGE = ("steps", "cooldown_fraction", "validate_every", "checkpoint_every", "log_every", "accumulate")
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class TrainConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: crops a step.
+        batch_size: crops a step, over all processes.
         crop_seconds: length of a crop.
         learning_rate: after warm-up.
         warmup_steps: of linear rise from zero.
@@ -50,6 +58,8 @@ class TrainConfig:
         validate_every: steps.
         validate_batches: batches of held-out data each time.
         checkpoint_every: steps.
+        log_every: steps.
+        accumulate: parts that a process works its rows through in, to save memory.
     """
 
     steps: int = 1000
@@ -65,9 +75,12 @@ class TrainConfig:
     validate_every: int = 500
     validate_batches: int = 4
     checkpoint_every: int = 500
+    log_every: int = later(20)
+    accumulate: int = later(1)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "validate_batches", "checkpoint_every"):
+        counts = ("steps", "batch_size", "validate_every", "validate_batches", "checkpoint_every", "log_every")
+        for name in (*counts, "accumulate"):
             if getattr(self, name) < 1:
                 raise SegueError(f"train.{name} {getattr(self, name)}: at least 1")
         for name in ("crop_seconds", "learning_rate"):
@@ -83,45 +96,44 @@ class TrainConfig:
             )
 
 
+class Batches(Protocol):
+    """Batches by number."""
+
+    def __call__(self, step: int, rows: slice = ..., /) -> Any:
+        """Batch `step`, or those rows of it."""
+
+
 class Training(Protocol):
-    """What one part's training offers to the loop."""
+    """What one part's training offers to the loop.
+
+    Attributes:
+        unit: what its data is counted in: `tokens` or `audio_seconds`.
+        world: where it trains.
+    """
+
+    unit: str
+    world: World
 
     def prepare(self, batches: Callable[[int], Any]) -> None:
-        """Before step 0 of a fresh run: whatever must be measured on data; `batches(k)` gives batch k."""
+        """Before step 0 of a fresh run: whatever must be measured on data; `batches(k)` gives the whole batch k."""
+
+    def amount(self, batch: Any) -> tuple[float, float]:
+        """How much data is in a batch, in the unit, and how much it is with padding."""
 
     def step(self, batch: Any, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
-        """One optimiser step; losses by name, `loss` first."""
+        """One optimiser step on the own rows; losses of the whole batch by name, `loss` first."""
 
     def validate(self, batch: Any, rng: torch.Generator) -> dict[str, float]:
         """Losses on held-out data, `loss` first."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `step` changes, as nested dicts and lists of tensors and plain values."""
+        """Everything that `step` changes, as nested dicts and lists of whole tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a `state_dict`."""
 
     def export(self, card: dict[str, Any]) -> Part:
         """The trained part."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the log, handed to whoever watches.
-
-    Attributes:
-        step: steps done.
-        steps: steps to do.
-        kind: `train`, `valid` or `checkpoint`.
-        losses: by name.
-        seconds: of training so far, over all resumptions.
-    """
-
-    step: int
-    steps: int
-    kind: str
-    losses: dict[str, float]
-    seconds: float
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -139,32 +151,38 @@ def generator(seed: int, step: int, stream: int) -> torch.Generator:
 
 def run(
     training: Training,
-    batches: Callable[[int], Any],
-    valid_batches: Callable[[int], Any] | None,
+    batches: Batches,
+    valid_batches: Batches | None,
     config: TrainConfig,
     folder: Path,
     describe: dict[str, Any],
     on_event: Callable[[Event], None] = lambda event: None,
+    wandb: str | None = None,
 ) -> float:
     """Train until `config.steps`, from the newest checkpoint in `folder` if there is one.
+
+    Asked to stop by Ctrl-C or SIGTERM, it ends the step, leaves a checkpoint and raises KeyboardInterrupt.
 
     Args:
         training: the part.
         batches: step -> batch.
         valid_batches: the same for held-out data; None trains without validation.
         config: how long and how fast.
-        folder: of checkpoints, `config.json` and `log.jsonl`.
+        folder: of checkpoints, `config.json` and the logs.
         describe: the whole resolved config, kept beside the checkpoints; a folder made with another is refused.
-        on_event: told of each step, validation and checkpoint.
+        on_event: told of each step, validation and checkpoint, in the first process.
+        wandb: project of Weights & Biases to log to as well.
 
     Returns:
         seconds spent in training, over all resumptions.
 
     Raises:
-        SegueError: if the folder belongs to another config, a loss is not finite or runs away, or it can't be written.
+        SegueError: if the folder belongs to another config, a loss is not finite or runs away, it can't be written,
+            or the processes can't share a batch evenly.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, describe)
+    world = training.world
+    rows = world.rows(config.batch_size, config.accumulate)
+    _claim(folder, describe, world)
     step, spent = 0, 0.0
     found = state.load_newest(folder)
     if found is None:
@@ -173,63 +191,129 @@ def run(
         step, kept = found
         training.load_state_dict(kept["training"])
         spent = kept["seconds"]
-    log = _Log(folder / "log.jsonl", step)
-    began = time.monotonic() - spent
-    saved, guard = step, Guard()
-    with ThreadPoolExecutor(max_workers=READERS) as readers:
-        ahead = deque(readers.submit(batches, step + index) for index in range(READERS))
-        try:
-            while step < config.steps:
-                batch = ahead.popleft().result()
-                ahead.append(readers.submit(batches, step + READERS))
-                rate = learning_rate_at(step, config)
+    world.barrier()
+    with (
+        _Reader(batches, rows, step) as reader,
+        _Teller(config.steps, spent, on_event) as teller,
+        interrupt.noticed() as asked_to_stop,
+    ):
+        if world.is_first:
+            teller.open(folder, step, describe, wandb)
+        guard, speed = Guard(), Throughput(training)
+        while step < config.steps:
+            batch, rate = reader.next(), learning_rate_at(step, config)
+            if speed.uncounted and step % config.log_every == 0:
+                speed.count(batch, generator(config.seed, step, 0), rate)
+            with speed.timed():
                 losses = training.step(batch, generator(config.seed, step, 0), rate)
-                guard.check(losses, step)
-                step += 1
-                event = Event(step, config.steps, "train", losses, time.monotonic() - began)
-                if step % 20 == 0 or step == config.steps:
-                    log.write(event)
-                on_event(event)
-                if valid_batches and (step % config.validate_every == 0 or step == config.steps):
-                    event = _validate(training, valid_batches, config, step, time.monotonic() - began)
-                    log.write(event)
-                    on_event(event)
-                if step % config.checkpoint_every == 0 or step == config.steps:
-                    saved = _checkpoint(training, folder, step, time.monotonic() - began)
-                    on_event(Event(step, config.steps, "checkpoint", {}, time.monotonic() - began))
-        except KeyboardInterrupt:
-            if step > saved:
-                _checkpoint(training, folder, step, time.monotonic() - began)
-            raise
-    return time.monotonic() - began
+            guard.check(losses, step)
+            step += 1
+            stop, *amount = world.sums(float(asked_to_stop()), *training.amount(batch))
+            speed.add(losses, reader.waited, *amount)
+            last = step == config.steps
+            teller.tell("train", step, losses, speed.figures(), keep=last or step % config.log_every == 0)
+            if valid_batches and (last or step % config.validate_every == 0):
+                teller.tell("valid", step, _validate(training, valid_batches, rows, config), speed.figures())
+            if last or stop or step % config.checkpoint_every == 0:
+                _checkpoint(training, folder, step, teller.seconds)
+                teller.tell("checkpoint", step, {}, keep=False)
+            if stop and not last:
+                raise KeyboardInterrupt
+        return teller.seconds
 
 
-def _validate(
-    training: Training, batches: Callable[[int], Any], config: TrainConfig, step: int, seconds: float
-) -> Event:
+class _Reader:
+    """Batches in order, read ahead by threads."""
+
+    def __init__(self, batches: Batches, rows: slice, step: int) -> None:
+        self._batches, self._rows, self._next = batches, rows, step
+        self.waited = 0.0
+
+    def __enter__(self) -> _Reader:
+        self._pool = ThreadPoolExecutor(max_workers=READERS)
+        self._ahead = deque(self._submit() for _ in range(READERS))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self) -> Future[Any]:
+        self._next += 1
+        return self._pool.submit(self._batches, self._next - 1, self._rows)
+
+    def next(self) -> Any:
+        """The next batch; `waited` tells how many seconds it was not there yet."""
+        began = time.perf_counter()
+        batch = self._ahead.popleft().result()
+        self._ahead.append(self._submit())
+        self.waited = time.perf_counter() - began
+        return batch
+
+
+class _Teller:
+    """Tells of what happens: whoever watches of everything, the log of some of it; says nothing until opened."""
+
+    def __init__(self, steps: int, spent: float, on_event: Callable[[Event], None]) -> None:
+        self._steps, self._on_event = steps, on_event
+        self._began = time.monotonic() - spent
+        self._open = ExitStack()
+        self._logs: list[logs.Log] | None = None
+
+    def __enter__(self) -> _Teller:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def open(self, folder: Path, step: int, describe: dict[str, Any], wandb: str | None) -> None:
+        """Be the one that speaks for all processes."""
+        self._logs = self._open.enter_context(logs.opened(folder, step, describe, wandb))
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, over all resumptions."""
+        return time.monotonic() - self._began
+
+    def tell(
+        self, kind: str, step: int, losses: dict[str, float], speed: dict[str, float] | None = None, keep: bool = True
+    ) -> None:
+        """Tell of an event; `keep` it in the log."""
+        if self._logs is None:
+            return
+        event = Event(step, self._steps, kind, losses, self.seconds, speed or {})
+        for log in self._logs if keep else []:
+            log.write(event)
+        self._on_event(event)
+
+
+def _validate(training: Training, batches: Batches, rows: slice, config: TrainConfig) -> dict[str, float]:
     sums: dict[str, float] = {}
     for index in range(config.validate_batches):
-        for name, value in training.validate(batches(index), generator(config.seed, index, 1)).items():
+        for name, value in training.validate(batches(index, rows), generator(config.seed, index, 1)).items():
             sums[name] = sums.get(name, 0.0) + value / config.validate_batches
-    return Event(step, config.steps, "valid", sums, seconds)
+    return sums
 
 
-def _checkpoint(training: Training, folder: Path, step: int, seconds: float) -> int:
-    state.save(folder, step, {"training": training.state_dict(), "seconds": seconds})
-    return step
+def _checkpoint(training: Training, folder: Path, step: int, seconds: float) -> None:
+    kept = training.state_dict()
+    if training.world.is_first:
+        state.save(folder, step, {"training": kept, "seconds": seconds})
+    training.world.barrier()
 
 
-def _claim(folder: Path, describe: dict[str, Any]) -> None:
+def _claim(folder: Path, describe: dict[str, Any], world: World) -> None:
     """Keep the resolved config beside the run; refuse to mix two."""
-    path = folder / "config.json"
+    path, now = folder / "config.json", _flat(describe)
     if path.exists():
-        before = read_json(path, "training run")
-        for key in sorted(set(_flat(before)) | set(_flat(describe))):
-            was, now = _flat(before).get(key), _flat(describe).get(key)
-            if was != now and key.split(".")[-1] not in _FREE_TO_CHANGE:
-                raise SegueError(f"{folder}: this run was started with {key}={was}, now {now}; use another --out")
-    with written_file(path) as beside:
-        beside.write_text(json.dumps(describe, indent=2) + "\n")
+        before = _flat(read_json(path, "training run"))
+        for key in sorted(before.keys() | now.keys()):
+            was, wanted = before.get(key), now.get(key)
+            if was != wanted and key.split(".")[-1] not in _FREE_TO_CHANGE:
+                raise SegueError(f"{folder}: this run was started with {key}={was}, now {wanted}; use another --out")
+    world.barrier()
+    if world.is_first:
+        with written_file(path) as beside:
+            beside.write_text(json.dumps(describe, indent=2) + "\n")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -240,20 +324,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-class _Log:
-    """`log.jsonl`: a line each twenty steps and each validation; lines past the resumed step are dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        with written_file(path) as beside:
-            beside.write_text("".join(line + "\n" for line in kept))
-
-    def write(self, event: Event) -> None:
-        rounded = {name: round(value, 5) for name, value in event.losses.items()}
-        line = {"step": event.step, "kind": event.kind, "seconds": round(event.seconds, 1), **rounded}
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from segue.train import sharded
 
 
 def adamw(parameters: Iterable[Tensor], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
@@ -48,4 +51,14 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         self.updates = int(state["updates"])
         for name, value in self.average.items():
-            value.copy_(torch.as_tensor(state[name]))
+            sharded.put(value, torch.as_tensor(state[name]))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within, the module has the average for its weights."""
+        own = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        self.module.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.module.load_state_dict(own)

@@ -1,12 +1,15 @@
 """Training of the semantic tokenizer: self-supervised steps on crops of sound, then k-means on one layer.
 
-    training = SemanticTraining(config, seed=0)
+    training = SemanticTraining(config, seed=0)           # on one CPU
     training.prepare(batches)                 # band statistics
     training.step(batch, rng, learning_rate)  # again and again
     training.finish(batches, 200, seed=0)     # k-means on what will be shipped
     part = training.export(card)
 
-Shapes: a batch is wave (B, N) mono float32 at 16 kHz and lengths (B,) int64 in samples.
+Shapes: a batch is wave (b, N) mono float32 at 16 kHz and lengths (b,) int64 in samples: this process's rows of B.
+
+Several processes encode a share of the rows each; then every one asks the objective's questions of all rows. So
+losses are those of the whole batch (means over all hidden frames, use of the learnt ids), and draws are the same.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from torch.func import functional_call
 from segue.artifact import Part, full, half
 from segue.config import to_dict
 from segue.semantic.conformer import Encoder
-from segue.semantic.features import STACK, LogMel, Moments, frame_mask
+from segue.semantic.features import SAMPLE_RATE, STACK, LogMel, Moments, frame_mask
 from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, centred
+from segue.train.accumulate import in_parts
+from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
@@ -55,19 +60,42 @@ class SemanticConfig:
 class _Learner(nn.Module):
     """Features, encoder and objective: all that steps change."""
 
-    def __init__(self, config: SemanticConfig) -> None:
+    def __init__(self, config: SemanticConfig, accumulate: int, world: World) -> None:
         super().__init__()
+        self.accumulate, self.world = accumulate, world
         self.features = LogMel(config.tokenizer.encoder.mel_bands)
         self.encoder = Encoder(config.tokenizer.encoder)
         self.objective = Objective(config.tokenizer.encoder, config.objective)
 
     def forward(self, wave: Tensor, lengths: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        log_mel = self.features(wave, lengths)
-        return self.objective(self.encoder, log_mel, frame_mask(lengths, log_mel.shape[1] // STACK), rng)
+        with torch.autocast(wave.device.type, enabled=False):
+            log_mel = self.world.gather(self.features(wave, lengths))
+        valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
+        if self.world.size == self.accumulate == 1:
+            return self.objective(self.encoder, log_mel, valid, rng)
+        return self.objective(_SharedEncoder(self.encoder, self.accumulate, self.world), log_mel, valid, rng)
+
+
+class _SharedEncoder:
+    """An encoder as the objective knows it, which takes the own rows alone, in parts, and gives those of all."""
+
+    def __init__(self, encoder: Encoder, accumulate: int, world: World) -> None:
+        self.subsampling = encoder.subsampling
+        self._encoder, self._accumulate, self._world = encoder, accumulate, world
+        config = encoder.config
+        self._asked = (config.contrastive_depth - 1, config.depth - 1)
+
+    def __call__(self, subsampled: Tensor, valid: Tensor) -> list[Tensor]:
+        rows = self._world.rows(subsampled.shape[0], self._accumulate)
+        parts = in_parts(self._encoder, self._accumulate, subsampled[rows], valid[rows])
+        outputs = [torch.cat(output) for output in zip(*parts, strict=True)]
+        return [self._world.gather(out) if depth in self._asked else out for depth, out in enumerate(outputs)]
 
 
 class SemanticTraining:
     """The training seam for a semantic tokenizer."""
+
+    unit = "audio_seconds"
 
     def __init__(
         self,
@@ -76,13 +104,26 @@ class SemanticTraining:
         weight_decay: float = 0.01,
         gradient_clip: float = 1.0,
         ema_decay: float = 0.999,
-        device: str = "cpu",
+        accumulate: int = 1,
+        world: World | None = None,
     ) -> None:
-        """Args: seed: of the first weights and the frozen targets; ema_decay: 0 keeps no average."""
+        """Where to train, and how.
+
+        Args:
+            config: all that is chosen before.
+            seed: of the first weights and the frozen targets.
+            weight_decay: AdamW's.
+            gradient_clip: greatest norm of the gradient.
+            ema_decay: of the average that is shipped; 0 ships the weights themselves.
+            accumulate: parts a batch is worked through in.
+            world: where to train; None is one process on the CPU.
+        """
         self.config = config
-        self.gradient_clip, self.device = gradient_clip, torch.device(device)
+        self.world = world or alone()
+        self.gradient_clip, self.device = gradient_clip, self.world.device
         with _seeded(torch.Generator().manual_seed(seed)):
-            self.learner = _Learner(config).to(self.device)
+            self.learner = _Learner(config, accumulate, self.world)
+        self._wrapped = self.world.wrap(self.learner)
         self.average = MovingAverage(self.learner, ema_decay)
         self.optimiser = adamw(self.learner.parameters(), weight_decay, betas=(0.9, 0.98))
         self.clusters: Clusters | None = None
@@ -109,26 +150,32 @@ class SemanticTraining:
         stacked = log_mel.reshape(log_mel.shape[0], -1, STACK * log_mel.shape[2])
         return stacked[frame_mask(lengths, stacked.shape[1])].cpu()
 
+    def amount(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of sound in a batch, and with padding."""
+        return float(batch[1].sum()) / SAMPLE_RATE, batch[0].numel() / SAMPLE_RATE
+
     def step(self, batch: Batch, rng: torch.Generator, learning_rate: float) -> dict[str, float]:
         """One optimiser step; all randomness is drawn from `rng` (on the CPU)."""
         wave, lengths = self._placed(batch)
         wave = self._augmented(wave, rng)
         self.learner.train()
-        with _seeded(rng):
-            loss, metrics = self.learner(wave, lengths, rng)
+        with _seeded(rng, self.world.rank):
+            loss, metrics = self._wrapped(wave, lengths, rng)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.world.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.gradient_clip)
         set_rate(self.optimiser, learning_rate)
         self.optimiser.step()
         self.average.update()
-        return _floats(loss, metrics) | {"gradient_norm": float(norm)}
+        return self.world.floats({"loss": loss, **metrics, "gradient_norm": norm})
 
     @torch.no_grad()
     def validate(self, batch: Batch, rng: torch.Generator) -> dict[str, float]:
         """The same questions, asked of the averaged weights."""
         wave, lengths = self._placed(batch)
-        return _floats(*functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng)))
+        with self.world.autocast():
+            loss, metrics = functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng))
+        return self.world.floats({"loss": loss, **metrics})
 
     def state_dict(self) -> dict[str, Any]:
         """All that a step changes."""
@@ -212,22 +259,21 @@ class SemanticTraining:
         return wave.to(self.device), lengths.to(self.device)
 
     def _augmented(self, wave: Tensor, rng: torch.Generator) -> Tensor:
+        """Louder or softer, and noisier; drawn for all rows of the batch."""
+        rows = wave.shape[0] * self.world.size
+        own = self.world.rows(rows)
         if self.config.gain_db > 0:
-            draws = torch.rand(wave.shape[0], 1, generator=rng).to(wave.device) * 2 - 1
+            draws = torch.rand(rows, 1, generator=rng)[own].to(wave.device) * 2 - 1
             wave = wave * 10 ** (draws * self.config.gain_db / 20)
         if self.config.noise_db > -200:
-            noise = torch.randn(wave.shape, generator=rng).to(wave.device)
+            noise = torch.randn(rows, wave.shape[1], generator=rng)[own].to(wave.device)
             wave = wave + noise * 10 ** (self.config.noise_db / 20)
         return wave
 
 
 @contextmanager
-def _seeded(rng: torch.Generator) -> Iterator[None]:
+def _seeded(rng: torch.Generator, rank: int = 0) -> Iterator[None]:
     """Torch's own draws (first weights, dropout) come from `rng` within, and leave no trace outside."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)) + rank)
         yield
-
-
-def _floats(loss: Tensor, metrics: dict[str, Tensor]) -> dict[str, float]:
-    return {"loss": float(loss.detach())} | {name: float(value) for name, value in metrics.items()}

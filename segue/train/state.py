@@ -1,7 +1,7 @@
 """Checkpoints: a nested state of tensors and plain values as safetensors + JSON, and the newest that is whole.
 
 A checkpoint is a folder `step-00001200` with `state.safetensors` (every tensor, keyed by its path) and
-`state.json` (everything else). It appears under its name only when complete.
+`state.json` (everything else). It appears under its name only when complete. Older formats are brought up to date.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from segue.artifact import load_tensors, read_json, written_folder
 from segue.errors import SegueError
+from segue.train.migrations import FORMAT_VERSION, MIGRATIONS, up_to_date
 
-FORMAT_VERSION = 1
 _TENSOR = "__tensor__"
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -71,14 +71,15 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
 def _load(path: Path) -> tuple[int, dict[str, Any]]:
     meta = read_json(path / "state.json", "checkpoint")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise SegueError(f"{path}: checkpoint format {meta.get('format_version')}, {FORMAT_VERSION} is read here")
+    version = meta.get("format_version")
+    if version != FORMAT_VERSION and version not in MIGRATIONS:
+        raise SegueError(f"{path}: checkpoint format {version}, this Segue reads up to {FORMAT_VERSION}; update Segue")
     weights = path / "state.safetensors"
     if not {"step", "sha256", "state"} <= meta.keys():
         raise SegueError(f"{path / 'state.json'}: damaged")
     if not weights.is_file() or _digest(weights) != meta["sha256"]:
         raise SegueError(f"{weights}: missing or damaged")
-    return meta["step"], _unpack(meta["state"], load_tensors(weights))
+    return meta["step"], up_to_date(_unpack(meta["state"], load_tensors(weights)), version)
 
 
 def _all(folder: Path) -> list[Path]:

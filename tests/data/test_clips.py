@@ -8,6 +8,7 @@ import soundfile
 import tiny
 import torch
 
+from segue import audio
 from segue.data.clips import Clips
 from segue.errors import SegueError
 
@@ -89,3 +90,14 @@ def test_a_folder_without_sound_is_refused(tmp_path):
         clips(tmp_path)
     with pytest.raises(SegueError, match="no such folder"):
         clips(tmp_path / "nowhere")
+
+
+def test_rows_are_those_of_the_whole_batch_and_no_others_are_read(tmp_path, monkeypatch):
+    made, read = clips(tiny.corpus(tmp_path / "a", 5, 2.0)), []
+    whole = made.batch(3)
+    crop = audio.read_crop
+    monkeypatch.setattr(audio, "read_crop", lambda *rest: (read.append(rest[0]), crop(*rest))[1])
+    for rows in (slice(0, 2), slice(2, 4)):
+        wave, lengths = made.batch(3, rows)
+        assert torch.equal(wave, whole[0][rows]) and torch.equal(lengths, whole[1][rows])
+    assert len(read) == 4

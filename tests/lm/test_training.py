@@ -12,6 +12,7 @@ from segue.lm.sequence import TokenBatch, pad
 from segue.lm.stage import Stage, coarse_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
 from segue.train import state
+from segue.train.fabric import alone
 from segue.train.lm import StageTraining
 
 SIZE = TransformerConfig(width=32, depth=2, heads=2, feedforward=64, embedding_width=16)
@@ -93,8 +94,8 @@ def test_a_resumed_training_is_the_same_training(optimiser, tmp_path):
         whole.step(batch(step, whole), seeded(step), 1e-2)
     for step in range(3):
         first.step(batch(step, first), seeded(step), 1e-2)
-    state.save(tmp_path, 3, first.state_dict())
-    second.load_state_dict(state.load_newest(tmp_path)[1])
+    state.save(tmp_path, 3, {"training": first.state_dict()})
+    second.load_state_dict(state.load_newest(tmp_path)[1]["training"])
     for step in range(3, 6):
         second.step(batch(step, second), seeded(step), 1e-2)
     expected, found = whole.export({}), second.export({})
@@ -125,7 +126,9 @@ def test_bfloat16_learns_as_float32_does():
     size = TransformerConfig(width=32, depth=1, heads=2, feedforward=32, embedding_width=8)
     losses = {}
     for precision in ("float32", "bfloat16"):
-        training = StageTraining(StageModel(coarse_stage(6, 2, 6), size, seeded()), {}, precision=precision)
+        training = StageTraining(
+            StageModel(coarse_stage(6, 2, 6), size, seeded()), {}, world=alone(precision=precision)
+        )
         losses[precision] = [training.step(batch(0, training), seeded(), 1e-2)["loss"] for _ in range(8)]
     assert losses["bfloat16"][-1] < losses["bfloat16"][0] - 0.1
     assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.03)

@@ -71,10 +71,14 @@ def test_fooling_the_discriminators_leaves_them_alone():
     wave = tiny.clip_batch(0)[0]
     before = [value.clone() for value in one.discriminators.parameters()]
     made = wave.clone().requires_grad_()
-    sum(one._adversarial(wave, made).values()).backward()
+    one.discriminators.requires_grad_(False)
+    sum(one._adversarial(made, wave).values()).backward()
     assert made.grad.any()
     for old, value in zip(before, one.discriminators.parameters(), strict=True):
-        assert value.grad is None and value.requires_grad and torch.equal(old, value)
+        assert value.grad is None and torch.equal(old, value)
+    one.discriminators.requires_grad_(True)
+    one.step(tiny.clip_batch(0), tiny.rng(), 1e-3)
+    assert all(value.requires_grad for value in one.discriminators.parameters())
 
 
 def test_codebooks_start_from_data_after_the_warm_up():
