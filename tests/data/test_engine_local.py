@@ -55,7 +55,15 @@ def test_a_killed_worker_is_named_with_its_file_and_the_next_run_goes_on(tmp_pat
     assert contents(store) == alone and kept.items() <= alone.items()
 
 
-def test_control_c_stops_the_workers_and_keeps_what_was_done(tmp_path, sounds):
+@pytest.fixture
+def control_c():
+    """Ctrl-C as in a terminal: jobs that a shell put into the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_control_c_stops_the_workers_and_keeps_what_was_done(tmp_path, sounds, control_c):
     def stop(done: int, total: int) -> None:
         if done == 2:
             for process in multiprocessing.active_children():
