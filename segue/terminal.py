@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from segue.train.logs import Event
 
@@ -16,11 +17,21 @@ SLOW_READING = 0.05
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class _Bars(Progress):
+    """Bars, each with a line of figures below it where there are any."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields.get("figures"):
+                yield Text(f"  {task.fields['figures']}", no_wrap=True, overflow="ellipsis")
+
+
 def bars(quiet: bool = False) -> Progress:
     """Progress bars on standard error; none where there is no terminal, or `quiet`."""
     name, note = TextColumn("{task.description:16}"), TextColumn("{task.fields[note]}")
     columns = (name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), note)
-    return Progress(*columns, console=err, disable=quiet or not err.is_terminal)
+    return _Bars(*columns, console=err, disable=quiet or not err.is_terminal)
 
 
 def stage_bars(progress: Progress) -> Callable[[str, int, int], None]:
@@ -57,13 +68,13 @@ def train_bar(progress: Progress, name: str) -> Callable[[Event], None]:
             tasks.append(progress.add_task(name, total=event.steps, completed=event.step - 1, note=""))
         if event.losses:
             losses["loss" if event.kind == "train" else "held out"] = event.losses["loss"]
-        note = "  ".join([*(f"{kind} {value:.3f}" for kind, value in losses.items()), *_speed(event.speed)])
+        figures = "  ".join([*(f"{kind} {value:.3f}" for kind, value in losses.items()), *_speed(event.speed)])
         if event.kind != "checkpoint":
-            progress.update(tasks[0], completed=event.step, note=note)
+            progress.update(tasks[0], completed=event.step, figures=figures)
         if event.kind == "valid" and not err.is_terminal:
             left = (event.steps - event.step) * event.speed.get("step_seconds", 0.0)
             times = f"{timedelta(seconds=round(event.seconds))} done, {timedelta(seconds=round(left))} left"
-            err.print(f"{name}: step {event.step}/{event.steps}  {note}  {times}")
+            err.print(f"{name}: step {event.step}/{event.steps}  {figures}  {times}")
 
     return told
 
@@ -76,7 +87,7 @@ def _speed(figures: dict[str, float]) -> list[str]:
     if "audio_seconds_per_second" in figures:
         words.append(f"{figures['audio_seconds_per_second']:.1f} s of sound/s")
     if "gflop_per_second" in figures:
-        words.append(f"{figures['gflop_per_second']:,.1f} GFLOP/s ({figures['peak_share']:.0%} of a matrix product's)")
+        words.append(f"{figures['gflop_per_second']:,.1f} GFLOP/s ({figures['peak_share']:.0%} of peak)")
     if figures.get("waiting", 0.0) > SLOW_READING:
         words.append(f"{figures['waiting']:.0%} waiting for data")
     return words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,7 +60,7 @@ def train_codec(
     chosen = override(named(recipe).codec, set_ or [])
     world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
     use_threads(threads)
-    with bars(quiet=not world.is_first) as progress:
+    with _shown(out, world) as progress:
         told, sound = train_bar(progress, "codec"), _data(data, valid, weight, licence)
         made = parts.train_codec(chosen, sound, out, told, world=world, wandb=wandb)
     _done(made, world)
@@ -91,7 +92,7 @@ def train_semantic(
     chosen = override(named(recipe).semantic, set_ or [])
     world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
     use_threads(threads)
-    with bars(quiet=not world.is_first) as progress:
+    with _shown(out, world) as progress:
         told, sound = train_bar(progress, "semantic"), _data(data, valid, weight, licence)
         made = parts.train_semantic(chosen, sound, out, told, world=world, wandb=wandb)
     _done(made, world)
@@ -127,7 +128,7 @@ def train_lm(
     chosen = override(named(recipe).stage(name), set_ or [])
     world = start_world(device, devices, nodes, strategy, precision, can_shard=True)
     use_threads(threads)
-    with bars(quiet=not world.is_first) as progress:
+    with _shown(out, world) as progress:
         told = train_bar(progress, f"{name} stage")
         made = parts.train_stage(
             name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, world=world, wandb=wandb
@@ -171,6 +172,18 @@ def fit(
 def _begin(out: Path, resume: bool) -> None:
     if any(out.glob("step-*")) and not resume:
         raise SegueError(f"{out}: a run is there already; give --resume to go on with it, or another --out")
+
+
+@contextmanager
+def _shown(out: Path, world: World) -> Iterator[Any]:
+    """Bars in the first process, and a last word where training is stopped."""
+    try:
+        with bars(quiet=not world.is_first) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        if world.is_first:
+            err.print(f"segue: stopped; --resume goes on from the last checkpoint in {out}", markup=False)
+        raise
 
 
 def _done(made: Path, world: World) -> None:

@@ -21,6 +21,7 @@ from segue.artifact import Part
 from segue.codec.discriminators import DiscriminatorConfig, Discriminators
 from segue.codec.losses import ReconstructionLoss, discriminator_loss, generator_loss
 from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.codec.spectral import SpectralDecoder
 from segue.config import later
 from segue.train.accumulate import in_parts
 from segue.train.balancer import Balancer
@@ -128,20 +129,19 @@ class CodecTraining:
         if self.steps_done == self.objective.warm_steps:
             self._start_codebooks(rng)
         made, commitment, features = self._pass(wave, layers, rng, warm, self.accumulate)
-        losses = self._heard(made, wave)
+        output = made.detach().requires_grad_()
+        losses = self._heard(output, wave)
         commitment = self.objective.commitment * commitment
         start = self.objective.adversarial_start_step
         report = {}
         if 0 <= start <= self.steps_done:
-            report["discriminator"] = self._discriminator_step(wave, made.detach(), learning_rate)
+            report["discriminator"] = self._discriminator_step(wave, output.detach(), learning_rate)
             self.discriminators.requires_grad_(False)
-            losses |= self._adversarial(made, wave)
-        total = torch.stack([*losses.values(), commitment]).sum()
+            losses |= self._adversarial(output, wave)
+        total = torch.stack(list(losses.values())).sum()
+        pull = self.balancer.gradient(losses, output) if self.balancer else torch.autograd.grad(total, output)[0]
         self.optimiser.zero_grad(set_to_none=True)
-        if self.balancer:
-            self.world.backward((made * self.balancer.gradient(losses, made)).sum() + commitment)
-        else:
-            self.world.backward(total)
+        self.world.backward((made * pull).sum() + commitment)
         self.discriminators.requires_grad_(True)
         if self.accumulate > 1 and not warm:
             self._follow(features, layers, rng)
@@ -150,7 +150,8 @@ class CodecTraining:
         self.optimiser.step()
         self.average.update()
         self.steps_done += 1
-        return self.world.floats({"loss": total, **losses, "commitment": commitment, **report, "gradient": norm})
+        named = {"loss": total + commitment, **losses, "commitment": commitment}
+        return self.world.floats({**named, **report, "gradient": norm})
 
     def _layers_in_use(self, rows: int, rng: torch.Generator) -> Tensor:
         """(b,) layers of the own rows, drawn for all: every one for even rows, some for odd ones."""
@@ -263,6 +264,8 @@ class _Pass(nn.Module):
     def __init__(self, codec: SoundStream) -> None:
         super().__init__()
         self.codec = codec
+        if isinstance(codec.decoder, SpectralDecoder):  # spectra are worked out in full precision
+            codec.decoder.head.register_forward_hook(lambda module, given, made: _full(made))
 
     def forward(
         self, wave: Tensor, layers: Tensor, rng: torch.Generator, warm: bool, parts: int

@@ -190,7 +190,8 @@ def start(hardware: Hardware) -> World:
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:
-        raise SegueError(f"{hardware}: Fabric can't start it ({' '.join(str(error).split())})") from error
+        wanted = f"device {hardware.device}, devices {devices}, nodes {nodes}, strategy {hardware.strategy}"
+        raise SegueError(f"{wanted}: Fabric can't start this here ({' '.join(str(error).split())})") from error
     return World(fabric, hardware)
 
 

@@ -68,12 +68,11 @@ class _Learner(nn.Module):
         self.objective = Objective(config.tokenizer.encoder, config.objective)
 
     def forward(self, wave: Tensor, lengths: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(wave.device.type, enabled=False):
+        shared = _SharedEncoder(self.encoder, self.accumulate, self.world)
+        with torch.autocast(wave.device.type, enabled=False):  # the encoder alone may be in low precision
             log_mel = self.world.gather(self.features(wave, lengths))
-        valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
-        if self.world.size == self.accumulate == 1:
-            return self.objective(self.encoder, log_mel, valid, rng)
-        return self.objective(_SharedEncoder(self.encoder, self.accumulate, self.world), log_mel, valid, rng)
+            valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
+            return self.objective(shared if shared.needed else self.encoder, log_mel, valid, rng)
 
 
 class _SharedEncoder:
@@ -82,13 +81,14 @@ class _SharedEncoder:
     def __init__(self, encoder: Encoder, accumulate: int, world: World) -> None:
         self.subsampling = encoder.subsampling
         self._encoder, self._accumulate, self._world = encoder, accumulate, world
-        config = encoder.config
-        self._asked = (config.contrastive_depth - 1, config.depth - 1)
+        self._asked = (encoder.config.contrastive_depth - 1, encoder.config.depth - 1)
+        self.needed = accumulate * world.size > 1 or world.hardware.precision != "float32"
 
     def __call__(self, subsampled: Tensor, valid: Tensor) -> list[Tensor]:
         rows = self._world.rows(subsampled.shape[0], self._accumulate)
-        parts = in_parts(self._encoder, self._accumulate, subsampled[rows], valid[rows])
-        outputs = [torch.cat(output) for output in zip(*parts, strict=True)]
+        with self._world.autocast():
+            parts = in_parts(self._encoder, self._accumulate, subsampled[rows], valid[rows])
+        outputs = [torch.cat(output).to(subsampled.dtype) for output in zip(*parts, strict=True)]
         return [self._world.gather(out) if depth in self._asked else out for depth, out in enumerate(outputs)]
 
 
@@ -173,8 +173,7 @@ class SemanticTraining:
     def validate(self, batch: Batch, rng: torch.Generator) -> dict[str, float]:
         """The same questions, asked of the averaged weights."""
         wave, lengths = self._placed(batch)
-        with self.world.autocast():
-            loss, metrics = functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng))
+        loss, metrics = functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng))
         return self.world.floats({"loss": loss, **metrics})
 
     def state_dict(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def put(into: Tensor, value: Tensor) -> None:
 def spread_like(other: Tensor, value: Tensor) -> Tensor:
     """A whole tensor, spread as another of its shape is."""
     if isinstance(other, DTensor) and other.shape == value.shape:
-        return distribute_tensor(value.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+        return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
     return value
 
 

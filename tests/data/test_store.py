@@ -141,7 +141,7 @@ def test_codes_slower_than_semantic_tokens_are_cut_at_the_same_instants(tmp_path
     store = TokenStore.open(tmp_path)
     layout, seen = Layout(fine_stage(600, 3, 1, 1200, codec_frame_rate=12.5, crop_seconds=1)), set()
     batches = TokenBatches(store, layout, seed=0, batch_size=6)
-    for step in range(20):
+    for step in range(200):
         batch = batches.batch(step)
         for row, (index, start, stop) in enumerate(batches.crops(step)):
             ends = bool((batch.classes[row] == 1200).any())

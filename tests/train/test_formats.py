@@ -16,6 +16,7 @@ import torch
 from segue.codec.discriminators import DiscriminatorConfig
 from segue.codec.soundstream import CodecConfig
 from segue.codec.spectral import SpectralConfig
+from segue.config import to_disk
 from segue.lm.model import StageModel
 from segue.lm.sequence import pad
 from segue.lm.stage import coarse_stage
@@ -50,6 +51,7 @@ SEMANTIC = SemanticConfig(
     ),
     ObjectiveConfig(entries=4, codebooks=1, codebook_size=4, contrastive_width=4, projection_width=4),
 )
+ADAMW = {"optimiser": "adamw"}  # format 1 knew no other
 LM = TransformerConfig(width=8, depth=1, heads=2, feedforward=8, embedding_width=4)
 
 
@@ -88,16 +90,13 @@ def make(kind: str):
     return training, lambda k, rows=slice(None): codes(model.layout, k, rows)
 
 
-ADAMW = {"optimiser": "adamw"}
-
-
-def go_on(kind: str, folder: Path, steps: int, describe: dict) -> list[dict[str, float]]:
+def go_on(kind: str, folder: Path, steps: int) -> list[dict[str, float]]:
     """Losses of the steps from the newest checkpoint on."""
-    losses = []
+    events: list[loop.Event] = []
     training, batches = make(kind)
-    watch = lambda event: losses.append(event.losses) if event.kind == "train" else None  # noqa: E731
-    loop.run(training, batches, None, config(steps), folder, describe, watch)
-    return losses
+    describe = {"kind": kind, "train": to_disk(config(steps))}
+    loop.run(training, batches, None, config(steps), folder, describe, events.append)
+    return [event.losses for event in events if event.kind == "train"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +105,7 @@ def test_a_run_of_format_1_goes_on(kind, tmp_path):
     kept = json.loads((tmp_path / kind / "step-00000003" / "state.json").read_text())
     assert kept["format_version"] == 1
     expected = json.loads((tmp_path / kind / "after.json").read_text())
-    found = go_on(kind, tmp_path / kind, 5, {"kind": kind})
+    found = go_on(kind, tmp_path / kind, 5)
     assert len(found) == len(expected) == 2
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3 if kind == "codec" else 3e-5)  # a code may fall otherwise

@@ -104,6 +104,8 @@ def test_the_command_line_trains_with_two_processes(cli, store, tmp_path, child_
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert [line["step"] for line in two] == [1, 2, 3, 4]
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=2e-5)
+    longer = [*command, "--resume", "--set", "train.steps=6"]
+    assert cli(*longer).code == 0 and [line["step"] for line in lines(tmp_path / "two")] == [1, 2, 3, 4, 5, 6]
     assert 0 <= two[-1]["speed"]["padding"] < 0.2 and two[-1]["speed"]["tokens_per_second"] > 0
 
 
