@@ -27,6 +27,9 @@ from torch import Tensor
 from segue.errors import SegueError
 
 FORMAT_VERSION = 1
+ARTIFACT = "artifact"
+"""Folder of the part inside the run that made it."""
+
 _META = "part.json"
 _WEIGHTS = "weights.safetensors"
 
@@ -127,6 +130,11 @@ def load_part(folder: Path, kind: str | None = None) -> Part:
             f"{folder}: fingerprint {part.fingerprint} is not the {stated} stated; the files were changed or mixed"
         )
     return part
+
+
+def artifact_folder(path: Path) -> Path:
+    """The artifact's folder, given it or the run that made it."""
+    return path / ARTIFACT if (path / ARTIFACT).is_dir() else path
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

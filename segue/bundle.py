@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from segue import audio
-from segue.artifact import Part, load_part, read_json, written_file
+from segue.artifact import Part, artifact_folder, load_part, read_json, written_file
 from segue.codec.hub import Reference, is_reference
 from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
@@ -37,7 +37,6 @@ ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
 TEMPERATURES = (0.6, 0.8, 0.6)
 _KINDS = {"codec": "codec", "semantic": "semantic"}
 _FILE = "bundle.json"
-_RUN = "artifact"
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ def codec_part(reference: str | Path) -> Part:
         return _read_entry(folder, "codec", entries.get("codec") if isinstance(entries, dict) else None)
     if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
         raise SegueError(f"{folder}: no artifact of Segue's; if a published codec was saved there, give hf:{folder}")
-    return load_part(folder / _RUN if (folder / _RUN).is_dir() else folder, "codec")
+    return load_part(artifact_folder(folder), "codec")
 
 
 def codec_from_part(part: Part) -> Codec:

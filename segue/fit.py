@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from segue import audio, parts
-from segue.artifact import load_part, save_part
+from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import load_codec, save_bundle
 from segue.codec.hub import is_reference
 from segue.codec.seam import frames_a_cut
@@ -125,7 +125,7 @@ def with_steps(recipe: Recipe, factor: float) -> Recipe:
 
 def _copy(source: Path, target: Path, kind: str) -> None:
     """Put a part into the bundle's own folder, unless it is there."""
-    part = load_part(parts.artifact_folder(source), kind)
+    part = load_part(artifact_folder(source), kind)
     if (target / "part.json").is_file() and load_part(target, kind).fingerprint == part.fingerprint:
         return
     save_part(part, target)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segue import audio
-from segue.artifact import Part, load_part, save_part
+from segue.artifact import ARTIFACT, Part, artifact_folder, load_part, save_part
 from segue.config import to_disk
 from segue.data.clips import Clips
 from segue.data.store import TokenStore, load_codebooks
@@ -30,7 +30,6 @@ from segue.train.lm import StageTraining
 from segue.train.loop import Event, TrainConfig
 from segue.train.semantic import SemanticTraining
 
-ARTIFACT = "artifact"
 HELD_OUT_ONE_IN = 20
 Watch = Callable[[Event], None]
 
@@ -185,11 +184,6 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
         return coarse_stage(header.vocab_size, num_coarse, header.codebook_size, **common)
     books, size = header.num_codebooks, header.codebook_size
     return fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
-
-
-def artifact_folder(path: Path) -> Path:
-    """The artifact's folder, given it or the run that made it."""
-    return path / ARTIFACT if (path / ARTIFACT).is_dir() else path
 
 
 def load_artifact(path: Path, kind: str) -> Part:

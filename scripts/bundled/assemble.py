@@ -11,9 +11,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from segue.artifact import load_part, save_part
+from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import save_bundle
-from segue.parts import artifact_folder
 
 TEMPERATURE = {"speech": (1.0, 1.0, 0.4), "piano": (1.0, 0.9, 0.4)}  # see docs/log.md
 

@@ -92,11 +92,11 @@ def generator_loss(fake: list[list[Tensor]]) -> Tensor:
     return torch.stack([F.relu(1 - f[-1]).mean() for f in fake]).mean()
 
 
-def feature_matching_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Mean absolute difference of the discriminators' inner layers, relative to their size on real sound."""
-    terms = [
-        F.l1_loss(f, r.detach()) / r.detach().abs().mean().clamp(min=1e-4)
-        for rows, others in zip(real, fake, strict=True)
-        for r, f in zip(rows[:-1], others[:-1], strict=True)
-    ]
-    return torch.stack(terms).mean()
+def feature_distances(real: list[list[Tensor]], fake: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """How far the discriminators' inner layers are apart, and their mean size on real sound: (layers,) each.
+
+    The mean of the ratios is the feature-matching loss.
+    """
+    pairs = [pair for rows, others in zip(real, fake, strict=True) for pair in zip(rows[:-1], others[:-1], strict=True)]
+    apart = torch.stack([F.l1_loss(theirs, ours.detach()) for ours, theirs in pairs])
+    return apart, torch.stack([ours.detach().abs().mean() for ours, _ in pairs])

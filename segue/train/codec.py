@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from segue.artifact import Part
 from segue.codec.discriminators import DiscriminatorConfig, Discriminators
-from segue.codec.losses import ReconstructionLoss, discriminator_loss, generator_loss
+from segue.codec.losses import ReconstructionLoss, discriminator_loss, feature_distances, generator_loss
 from segue.codec.soundstream import CodecConfig, SoundStream
 from segue.codec.spectral import SpectralDecoder
 from segue.config import later
@@ -192,13 +191,7 @@ class CodecTraining:
             fake = _full(self.discriminators(made))
             with torch.no_grad():
                 real = _full(self.discriminators(wave))
-            pairs = [
-                pair
-                for ours, theirs in zip(fake, real, strict=True)
-                for pair in zip(ours[:-1], theirs[:-1], strict=True)
-            ]
-            apart = torch.stack([F.l1_loss(ours, theirs) for ours, theirs in pairs])
-            return generator_loss(fake), apart, torch.stack([theirs.abs().mean() for _, theirs in pairs])
+            return generator_loss(fake), *feature_distances(real, fake)
 
         with self.world.autocast():
             parts = in_parts(judged, self.accumulate, made, wave)

@@ -10,7 +10,7 @@ from segue.codec.discriminators import DiscriminatorConfig, Discriminators
 from segue.codec.losses import (
     ReconstructionLoss,
     discriminator_loss,
-    feature_matching_loss,
+    feature_distances,
     generator_loss,
     mel_filters,
     stft,
@@ -78,8 +78,10 @@ def test_gradients_pull_each_side_its_own_way():
 def test_feature_matching_is_a_distance_to_the_real_ones():
     real = [[torch.ones(1, 2, 3), torch.ones(1, 1, 3)]]
     near, far = ([[torch.full((1, 2, 3), v), torch.zeros(1, 1, 3)]] for v in (1.1, 2.0))
-    assert float(feature_matching_loss(real, real)) == 0.0
-    assert 0 < float(feature_matching_loss(real, near)) < float(feature_matching_loss(real, far))
+    assert feature_distances(real, real)[0].tolist() == [0.0]
+    apart, sizes = feature_distances([[2 * real[0][0], real[0][1]]], near)
+    assert sizes.tolist() == [2.0] and apart.tolist() == pytest.approx([0.9])
+    assert 0 < float(feature_distances(real, near)[0]) < float(feature_distances(real, far)[0])
 
 
 def test_every_discriminator_answers_and_learns_to_tell():
