@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -26,8 +26,9 @@ from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
-from segue.generate.continuation import Continuation, Stages, StageSampling, continue_wave
-from segue.generate.sampling import Sampling
+from segue.generate.continuation import Continuation, Generation, Models, no_prompt, tokenize_prompt
+from segue.generate.options import Options, settings_of
+from segue.generate.stages import Stages
 from segue.lm.model import StageModel
 from segue.semantic.tokenizer import SemanticTokenizer
 
@@ -73,34 +74,21 @@ class Bundle:
         """Of the waves it makes, in Hz."""
         return self.codec.sample_rate
 
+    @property
+    def models(self) -> Models:
+        """What sound is made with."""
+        return Models(self.codec, self.semantic, self.stages)
+
     def continue_audio(
-        self,
-        wave: Tensor | np.ndarray,
-        sample_rate: int,
-        seconds: float = 7.0,
-        *,
-        seed: int = 0,
-        num: int = 1,
-        temperature: Sequence[float] | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        stop_at_end: bool = False,
-        on_progress: Callable[[str, int, int], None] | None = None,
+        self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
     ) -> Continuation:
-        """Go on with a recording.
+        """Go on with a recording: all of it at once; `continuation` does so chunk by chunk.
 
         Args:
             wave: the prompt, (N,) or (N, channels); all of it is used.
             sample_rate: of `wave`, in Hz.
             seconds: to make.
-            seed: of the first continuation; continuation i has seed + i and does not depend on `num`.
-            num: continuations to make.
-            temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. None for the
-                bundle's own.
-            top_k: draw among the k likeliest tokens only, in every stage.
-            top_p: draw among the likeliest tokens that together have this probability, in every stage.
-            stop_at_end: stop early where the semantic stage says that the clip is over.
-            on_progress: told stage, frames made and frames wanted.
+            options: see `segue.generate.options.Options`.
 
         Returns:
             waves (B, N'), prompt first, and the tokens of every stage.
@@ -108,33 +96,63 @@ class Bundle:
         Raises:
             SegueError: if the prompt is empty, too short, silent or not finite, or an option is out of range.
         """
+        return self.continuation(wave, sample_rate, seconds, **options).run()
+
+    @torch.no_grad()
+    def continuation(
+        self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
+    ) -> Generation:
+        """As `continue_audio`, not yet made: `for chunk in bundle.continuation(wave, rate).stream()`."""
+        prompt = tokenize_prompt(self.models, *self._both_rates(wave, sample_rate))
+        return Generation(self.models, prompt, seconds, settings_of(options, self.temperature))
+
+    def generation(self, seconds: float = 10.0, **options: Unpack[Options]) -> Generation:
+        """Sound out of nothing (the paper's unconditional generation); `run` or `stream` it.
+
+        Args:
+            seconds: to make.
+            options: see `segue.generate.options.Options`.
+
+        Raises:
+            SegueError: if an option is out of range.
+        """
+        return Generation(self.models, no_prompt(self.models), seconds, settings_of(options, self.temperature))
+
+    @torch.no_grad()
+    def acoustic_generation(
+        self,
+        wave: Tensor | np.ndarray,
+        sample_rate: int,
+        seconds: float | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:
+        """The semantic tokens of a recording in a voice of its own (the paper's acoustic generation).
+
+        Args:
+            wave: the recording, (N,) or (N, channels).
+            sample_rate: of `wave`, in Hz.
+            seconds: to make, from its beginning; all of it by default.
+            options: see `segue.generate.options.Options`.
+
+        Raises:
+            SegueError: if the recording is empty, too short, silent or not finite, shorter than `seconds`, or an option
+                is out of range.
+        """
+        models = self.models
+        heard = tokenize_prompt(models, *self._both_rates(wave, sample_rate))
+        whole = heard.codes.shape[1] / models.codec.frame_rate
+        settings = settings_of(options, self.temperature)
+        return Generation(models, no_prompt(models), whole if seconds is None else seconds, settings, heard.semantic)
+
+    def _both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
+        """A recording as waves (1, N) at the rates of codec and semantic tokenizer."""
         samples = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
         if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
             raise SegueError(f"prompt {samples.shape} {samples.dtype}: floating (N,) or (N, channels) is wanted")
         audio.check(samples, sample_rate, "prompt")
-        temperature = self.temperature if temperature is None else temperature
-        if len(temperature) != 3:
-            raise SegueError(f"temperature {tuple(temperature)}: give three, for semantic, coarse and fine stage")
-        if num < 1:
-            raise SegueError(f"num {num}: at least 1 continuation")
-        mono, semantic_mono = (
-            torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None]
-            for rate in (self.sample_rate, self.semantic.sample_rate)
-        )
-        drawn = [Sampling(float(value), top_k, top_p) for value in temperature]
-        with torch.inference_mode():
-            return continue_wave(
-                self.codec,
-                self.semantic,
-                self.stages,
-                mono,
-                seconds,
-                seeds=range(seed, seed + num),
-                sampling=StageSampling(*drawn),
-                semantic_wave=semantic_mono,
-                stop_at_end=stop_at_end,
-                on_progress=on_progress,
-            )
+        rates = self.sample_rate, self.semantic.sample_rate
+        ours, theirs = (torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None] for rate in rates)
+        return ours, theirs
 
     def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
         """A wave (N,) at `sample_rate` through the codec and back: (N,)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def train_stage(
     world = world or alone(device, precision)
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     training = StageTraining(model, requires, *limits, recipe.optimiser, config.accumulate, world)
-    batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size)
+    batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size, recipe.without_semantic)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
     held = valid.batch if valid else None
@@ -180,10 +180,12 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
     common: dict[str, Any] = {**rates, "crop_seconds": crop, "deduplicate": recipe.deduplicate_semantic}
     if name == "semantic":
         return semantic_stage(header.vocab_size, **common)
-    if name == "coarse":
-        return coarse_stage(header.vocab_size, num_coarse, header.codebook_size, **common)
     books, size = header.num_codebooks, header.codebook_size
-    return fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
+    if name == "coarse":
+        stage = coarse_stage(header.vocab_size, num_coarse, size, **common)
+    else:
+        stage = fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
+    return replace(stage, semantic_optional=recipe.without_semantic > 0)
 
 
 def load_artifact(path: Path, kind: str) -> Part:

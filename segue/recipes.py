@@ -53,6 +53,8 @@ class StageRecipe:
         deduplicate_semantic: remove repeated semantic tokens, as the paper does in its first two stages.
         prefix: what the fine stage is conditioned on; the other stages have no choice.
         optimiser: of the training: Muon for the blocks' matrices, or AdamW for everything.
+        without_semantic: share of the crops whose semantic prefix is left empty, so that the stage can also do
+            without it; 0 where it never has to.
     """
 
     model: TransformerConfig
@@ -60,6 +62,7 @@ class StageRecipe:
     deduplicate_semantic: bool = False
     prefix: tuple[StreamName, ...] = ("semantic", "coarse")
     optimiser: OptimiserName = later("adamw")  # noqa: RUF009
+    without_semantic: float = later(0.0)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def tiny() -> Recipe:
                 validate_every=50,
                 checkpoint_every=50,
             ),
+            without_semantic=0.1,
         ),
         fine_stage=StageRecipe(
             TransformerConfig(width=192, depth=2, heads=4, feedforward=512, kv_heads=2),
@@ -165,6 +169,7 @@ def tiny() -> Recipe:
                 validate_every=50,
                 checkpoint_every=50,
             ),
+            without_semantic=0.1,
         ),
     )
 
@@ -206,12 +211,14 @@ def small() -> Recipe:
             TrainConfig(
                 steps=100_000, batch_size=16, crop_seconds=10.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),
+            without_semantic=0.1,
         ),
         fine_stage=StageRecipe(
             stage,
             TrainConfig(
                 steps=100_000, batch_size=32, crop_seconds=3.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),
+            without_semantic=0.1,
         ),
     )
 

@@ -31,17 +31,21 @@ class TokenBatches:
         layout: the stage's layout (its stage says how long a crop is and which streams it holds).
         seed: of the draw.
         batch_size: sequences a batch.
+        without_semantic: share of the sequences whose semantic prefix is left empty.
 
     Raises:
         SegueError: if the store is empty or its tokens don't fit the stage.
     """
 
-    def __init__(self, store: TokenStore, layout: Layout, seed: int, batch_size: int) -> None:
+    def __init__(
+        self, store: TokenStore, layout: Layout, seed: int, batch_size: int, without_semantic: float = 0.0
+    ) -> None:
         _check(store, layout.stage)
         self._store = store
         self._layout = layout
         self._seed = seed
         self._batch_size = batch_size
+        self._without_semantic = without_semantic
         self._crop_frames = layout.stage.crop_frames
         self._ticks = store.code_frames() * store.header.cut[1]
         self._cumulative = np.cumsum(self._ticks.astype(np.float64))
@@ -77,8 +81,12 @@ class TokenBatches:
     def batch(self, step: int, rows: slice = slice(None)) -> TokenBatch:
         """Batch `step`, or some rows of it: tokens, positions, slots and classes (B, L), padded on the right."""
         sequences = []
-        for clip, start, stop in self.crops(step)[rows]:
-            *prefix, target = (self._cut(stream, clip, start, stop) for stream in self._layout.stage.streams)
+        left_out = np.random.default_rng([self._seed, step, 1]).random(self._batch_size) < self._without_semantic
+        for (clip, start, stop), bare in zip(self.crops(step)[rows], left_out[rows], strict=True):
+            streams = self._layout.stage.streams
+            *prefix, target = (self._cut(stream, clip, start, stop) for stream in streams)
+            if bare:
+                prefix = [c[:, :0] if s.name == "semantic" else c for s, c in zip(streams, prefix, strict=False)]
             ends = stop == self._ticks[clip]
             sequences.append(self._layout.train(prefix, target, bool(ends)))
         return pad(sequences)

@@ -1,30 +1,36 @@
-"""A prompt goes on: semantic, coarse and fine tokens one after the other, then sound.
+"""A prompt goes on; or sound is made of nothing, or of a recording's semantic tokens alone.
 
 Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T). T_s and T stand in the ratio of the frame rates.
 
-Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D (continuation) and IV.B (temperatures).
+What is made comes as a stream of chunks; the whole is the stream, drained. The prompt is tokenised from its end: what
+is left over of a whole number of frames of both tokenizers (of semantic frames, as a rule) is at its start.
+
+Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D: unconditional generation, acoustic generation,
+continuation. IV.C and table V for the two systems that leave one kind of tokens out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from segue.codec.seam import Codec, frames_a_cut
 from segue.errors import SegueError
-from segue.generate.run_stage import Progress, run_stage
-from segue.generate.sampling import Sampling
-from segue.lm.model import StageModel
-from segue.units import frames_to_samples, seconds_to_samples
+from segue.generate.acoustic import AcousticDecoder, Autoregressive, StageProgress
+from segue.generate.semantic_source import Continued, Nothing, Recorded, SemanticSource
+from segue.generate.stages import Stages, StageSampling
+from segue.generate.token_stream import Clock, TokenChunk, token_chunks
+from segue.generate.wave_stream import WaveStream
+from segue.units import seconds_to_samples
 
-StageProgress = Callable[[str, int, int], None]
-CROSSFADE_SECONDS = 0.02
+System = Literal["full", "acoustic-only", "semantic-only"]
+SYSTEMS: tuple[System, ...] = ("full", "acoustic-only", "semantic-only")
 
 
 class SemanticTokenizer(Protocol):
@@ -39,37 +45,86 @@ class SemanticTokenizer(Protocol):
 
 
 @dataclass(frozen=True)
-class Stages:
-    """The three language models of a bundle.
+class Models:
+    """What sound is made with: two tokenizers and the language models of their tokens."""
 
-    Raises:
-        SegueError: if a stage is in another's place, or they don't speak of the same tokens.
-    """
+    codec: Codec
+    semantic: SemanticTokenizer
+    stages: Stages
 
-    semantic: StageModel
-    coarse: StageModel
-    fine: StageModel
+    @property
+    def clock(self) -> Clock:
+        """How codes and semantic tokens go together.
 
-    def __post_init__(self) -> None:
-        models = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
-        targets = {name: model.stage.target for name, model in models.items()}
-        for name, model in models.items():
-            if model.stage.name != name:
-                raise SegueError(f"the {model.stage.name} stage stands in the {name} stage's place; exchange them")
-            for stream in model.stage.prefix:
-                if stream != targets[stream.name]:
-                    raise SegueError(f"the {name} stage expects {stream}, but the bundle has {targets[stream.name]}")
-        if targets["fine"].first_codebook != targets["coarse"].num_codebooks:
-            raise SegueError("the fine stage does not begin where the coarse stage ends; train them together")
+        Raises:
+            SegueError: if their frames never share an edge.
+        """
+        codec_frames, semantic_frames = frames_a_cut(self.codec.frame_rate, self.semantic.frame_rate)
+        return Clock(codec_frames, semantic_frames, self.codec.frame_rate)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Q of the coarse and the fine stage together."""
+        return sum(model.stage.target.num_codebooks for model in (self.stages.coarse, self.stages.fine))
 
 
 @dataclass(frozen=True)
-class StageSampling:
-    """How freely each stage draws. The defaults are the paper's temperatures."""
+class Settings:
+    """How to make it.
 
-    semantic: Sampling = field(default_factory=lambda: Sampling(0.6))
-    coarse: Sampling = field(default_factory=lambda: Sampling(0.8))
-    fine: Sampling = field(default_factory=lambda: Sampling(0.6))
+    Attributes:
+        seeds: one a row; each row depends on its own seed alone.
+        sampling: how freely each stage draws.
+        system: `full`; `acoustic-only` leaves semantic tokens out, `semantic-only` the prompt's codes, so that the
+            voice is lost: the two that the paper compares with.
+        stop_at_end: obey the semantic stage when it says that the clip is over.
+        on_progress: called with the stage's name, frames made and frames wanted.
+
+    Raises:
+        SegueError: if a seed is negative or none is given, or there is no such system.
+    """
+
+    seeds: Sequence[int] = (0,)
+    sampling: StageSampling = field(default_factory=StageSampling)
+    system: System = "full"
+    stop_at_end: bool = False
+    on_progress: StageProgress | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0:
+            raise SegueError(f"seeds {list(self.seeds)}: give at least one, none below 0")
+        if self.system not in SYSTEMS:
+            raise SegueError(f"system {self.system!r}: one of {', '.join(SYSTEMS)}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A recording and its tokens.
+
+    Attributes:
+        wave: (N,) at the codec's sample rate; N = 0 where there is none.
+        semantic: (T_s,).
+        codes: (Q, T) of the same stretch, which ends with the wave.
+    """
+
+    wave: Tensor
+    semantic: Tensor
+    codes: Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some more sound.
+
+    Attributes:
+        wave: (B, n); the first chunk is the prompt, less its last 20 ms. Rows that are shorter are padded with silence.
+        samples: length of each row.
+        tokens: of every stage, of the prompt or of what was made since; sound may lag behind by the codec's latency.
+    """
+
+    wave: Tensor
+    samples: tuple[int, ...]
+    tokens: TokenChunk
 
 
 @dataclass(frozen=True)
@@ -126,230 +181,174 @@ class Continuation:
     offset_samples: int
 
 
-def continue_wave(
-    codec: Codec,
-    semantic: SemanticTokenizer,
-    stages: Stages,
-    wave: Tensor,
-    seconds: float,
-    seeds: Sequence[int] = (0,),
-    sampling: StageSampling | None = None,
-    *,
-    semantic_wave: Tensor | None = None,
-    stop_at_end: bool = False,
-    on_progress: StageProgress | None = None,
-) -> Continuation:
-    """Continue a wave. The same seed on the same machine gives the same bytes.
-
-    The prompt is tokenised from its end: what is left over of a whole number of frames of both tokenizers (of semantic
-    frames, as a rule) is at its start. It is decoded together with the continuation, so that the decoder is warm, then
-    replaced by the original through a short crossfade (of equal amplitude: both sides are the same sound).
+def tokenize_prompt(models: Models, wave: Tensor, semantic_wave: Tensor | None = None) -> Prompt:
+    """The tokens of a recording's end.
 
     Args:
-        codec: codes of the stages that follow.
-        semantic: tokens of the stages that follow.
-        stages: the three language models.
+        models: whose tokenizers to use.
         wave: (1, N) at the codec's sample rate.
-        seconds: to make.
-        seeds: one a continuation; each depends on its own seed alone.
-        sampling: how freely each stage draws; None for the paper's temperatures.
         semantic_wave: (1, M), the same sound at the semantic tokenizer's sample rate; None where the rates are equal.
-        stop_at_end: obey the semantic stage when it says that the clip is over; otherwise go on for `seconds`.
-        on_progress: called with the stage's name, frames made and frames wanted.
 
     Raises:
-        SegueError: if the prompt is no single wave of at least one frame of either tokenizer, it is not given at both
-            sample rates, or `seconds` is not positive.
+        SegueError: if the prompt is no single wave of at least one frame of either tokenizer, or it is not given at
+            both sample rates.
     """
-    rate = codec.sample_rate
-    codec_frames, semantic_frames = frames_a_cut(codec.frame_rate, semantic.frame_rate)
-    step, semantic_step = codec_frames * codec.hop_length, semantic_frames * semantic.hop_length
+    codec, semantic, clock = models.codec, models.semantic, models.clock
+    step, semantic_step = clock.codec_frames * codec.hop_length, clock.semantic_frames * semantic.hop_length
     if semantic_wave is None:
-        if semantic.sample_rate != rate:
-            raise SegueError(f"prompt at {rate} Hz alone: give semantic_wave, the same at {semantic.sample_rate} Hz")
+        if semantic.sample_rate != codec.sample_rate:
+            rates = f"prompt at {codec.sample_rate} Hz alone: give semantic_wave, the same at {semantic.sample_rate} Hz"
+            raise SegueError(rates)
         semantic_wave = wave
-    for given, least, its_rate in ((wave, step, rate), (semantic_wave, semantic_step, semantic.sample_rate)):
+    for given, least, rate in (
+        (wave, step, codec.sample_rate),
+        (semantic_wave, semantic_step, semantic.sample_rate),
+    ):
         if given.ndim != 2 or given.shape[0] != 1 or given.shape[1] < least:
-            shape, shortest = tuple(given.shape), least / its_rate
+            shape, shortest = tuple(given.shape), least / rate
             raise SegueError(f"prompt of shape {shape}: give one wave (1, N) of at least {shortest} seconds")
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise SegueError(f"seconds {seconds}: ask for more than 0")
     cuts = min(wave.shape[1] // step, semantic_wave.shape[1] // semantic_step)
-    offset = wave.shape[1] - cuts * step
-    heard = wave[:, offset:]
-    wanted = seconds_to_samples(seconds, rate)
-    tokens = continue_tokens(
-        stages,
-        semantic.encode(semantic_wave[:, semantic_wave.shape[1] - cuts * semantic_step :])[0],
-        codec.encode(heard)[0],
-        math.ceil(wanted / step) * codec_frames,
-        seeds,
-        sampling,
-        stop_at_end=stop_at_end,
-        on_progress=on_progress,
-    )
-    rows = []
-    for codes, frames in zip(tokens.codes, tokens.frames, strict=True):
-        decoded = codec.decode(codes[None, :, :frames].to(wave.device))[0].to(wave)
-        assert decoded.shape[0] == frames_to_samples(frames, codec.hop_length), decoded.shape
-        rows.append(join(wave[0], decoded[: heard.shape[1] + wanted], heard.shape[1], rate))
-    samples = tuple(row.shape[0] for row in rows)
-    return Continuation(
-        wave=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-        samples=samples,
-        sample_rate=rate,
-        prompt_seconds=wave.shape[1] / rate,
-        seeds=tuple(seeds),
-        tokens=tokens,
-        offset_samples=offset,
-    )
+    units = semantic.encode(semantic_wave[:, semantic_wave.shape[1] - cuts * semantic_step :])[0]
+    codes = codec.encode(wave[:, wave.shape[1] - cuts * step :])[0, : models.num_codebooks]
+    return Prompt(wave[0], units, codes)
 
 
-def continue_tokens(
-    stages: Stages,
-    semantic: Tensor,
-    codes: Tensor,
-    new_frames: int,
-    seeds: Sequence[int] = (0,),
-    sampling: StageSampling | None = None,
-    *,
-    stop_at_end: bool = False,
-    on_progress: StageProgress | None = None,
-) -> TokenContinuation:
-    """Continue a prompt's tokens through all three stages.
+def no_prompt(models: Models) -> Prompt:
+    """Silence of no length, for what stands alone."""
+    none = torch.zeros(0, dtype=torch.long)
+    return Prompt(torch.zeros(0), none, none.expand(models.num_codebooks, 0))
 
-    Args:
-        stages: the three language models.
-        semantic: (T_s,) of the prompt, a whole number of codec frames long.
-        codes: (Q, T) of the prompt, a whole number of semantic frames long: of the same length.
-        new_frames: codec frames to make, a whole number of semantic frames.
-        seeds: one a row.
-        sampling: how freely each stage draws; None for the paper's temperatures.
-        stop_at_end: let the semantic stage end a row early.
-        on_progress: called with the stage's name, frames made and frames wanted.
+
+@dataclass(frozen=True)
+class Generation:
+    """Sound to be made; `stream` makes it chunk by chunk, `run` all of it: the same bytes.
+
+    Attributes:
+        models: to make it with.
+        prompt: to go on with; see `tokenize_prompt` and `no_prompt`.
+        seconds: to make.
+        settings: how.
+        content: (T_s,) semantic tokens of what is to be made, of a recording; None lets the semantic stage draw them.
 
     Raises:
-        SegueError: if prompt tokens don't belong together, or a seed is negative or none is given.
+        SegueError: if `seconds` is not positive, or tokens don't belong together or don't suffice.
     """
-    sampling = sampling or StageSampling()
-    coarse_stream, fine_stream = stages.coarse.stage.target, stages.fine.stage.target
-    unit_stream = stages.semantic.stage.target
-    cut = math.lcm(unit_stream.ratio, coarse_stream.ratio)
-    codec_frames, semantic_frames = cut // coarse_stream.ratio, cut // unit_stream.ratio
-    books = coarse_stream.num_codebooks + fine_stream.num_codebooks
-    cuts, left = divmod(semantic.shape[0], semantic_frames)
-    if codes.shape != (books, cuts * codec_frames) or left or new_frames % codec_frames:
-        raise SegueError(
-            f"prompt: {semantic.shape[0]} semantic tokens and codes {tuple(codes.shape)}; expected {semantic_frames} "
-            f"semantic for each ({books}, {codec_frames}) codes, and new frames in multiples of {codec_frames}"
-        )
-    if not seeds or min(seeds) < 0:
-        raise SegueError(f"seeds {list(seeds)}: give at least one, none below 0")
-    prompt_frames = codes.shape[1]
-    tokens, lengths, ended = _run_semantic(
-        stages.semantic,
-        semantic,
-        new_frames // codec_frames * semantic_frames,
-        sampling.semantic,
-        seeds,
-        stop_at_end,
-        semantic_frames,
-        on_progress,
-    )
-    frames = tuple(length // semantic_frames * codec_frames for length in lengths)
-    made = codes.new_zeros(len(seeds), books, max(frames)).to(tokens.device)
-    for length in sorted(set(frames)):
-        rows = [row for row, own in enumerate(frames) if own == length]
-        streams = {"semantic": tokens[rows, None, : length // codec_frames * semantic_frames]}
-        for model, how, first in (
-            (stages.coarse, sampling.coarse, 0),
-            (stages.fine, sampling.fine, coarse_stream.num_codebooks),
-        ):
-            stage = model.stage
-            known = codes[first : first + stage.target.num_codebooks].expand(len(rows), -1, -1)
-            result = run_stage(
-                model,
-                streams,
-                known,
-                length,
-                how,
-                [_rng(seeds[row], stage.name) for row in rows],
-                on_progress=_named(on_progress, stage.name),
+
+    models: Models
+    prompt: Prompt
+    seconds: float
+    settings: Settings
+    content: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise SegueError(f"seconds {self.seconds}: ask for more than 0")
+        clock, books = self.models.clock, self.models.num_codebooks
+        cuts, left = divmod(self.prompt.semantic.shape[0], clock.semantic_frames)
+        if self.prompt.codes.shape != (books, cuts * clock.codec_frames) or left:
+            raise SegueError(
+                f"prompt: {self.prompt.semantic.shape[0]} semantic tokens and codes {tuple(self.prompt.codes.shape)}; "
+                f"expected {clock.semantic_frames} semantic for each ({books}, {clock.codec_frames}) codes"
             )
-            streams[stage.name] = result.tokens
-        made[rows, :, :length] = torch.cat([streams["coarse"], streams["fine"]], dim=1).to(made.device)
-    return TokenContinuation(tokens, made, prompt_frames, coarse_stream.num_codebooks, frames, ended)
+        if self.content is not None and self.content.shape[0] < self.cuts * clock.semantic_frames:
+            have = self.content.shape[0] / self.models.semantic.frame_rate
+            raise SegueError(f"seconds {self.seconds:g}: the recording has {have:g} s of whole frames; ask for less")
+
+    @property
+    def wanted_samples(self) -> int:
+        """Samples to make."""
+        return seconds_to_samples(self.seconds, self.models.codec.sample_rate)
+
+    @property
+    def cuts(self) -> int:
+        """Cuts that hold `wanted_samples`."""
+        return math.ceil(self.wanted_samples / (self.models.clock.codec_frames * self.models.codec.hop_length))
+
+    def stream(self) -> Iterator[Chunk]:
+        """Make it chunk by chunk.
+
+        Yields:
+            The prompt, then a chunk for every stretch, the first of half a second.
+
+        Raises:
+            SegueError: on iterating, if a stage can't do what the system asks for.
+        """
+        prompt, settings, rows = self.prompt, self.settings, len(self.settings.seeds)
+        acoustic: AcousticDecoder = Autoregressive(self.models.stages, settings.sampling, settings.seeds)
+        waves = [WaveStream(self.models.codec, prompt.wave, prompt.codes, self.wanted_samples) for _ in settings.seeds]
+        sure = prompt.wave[: prompt.wave.shape[0] - waves[0].fade_samples]
+        tokens = TokenChunk(
+            prompt.semantic.expand(rows, -1),
+            prompt.codes.expand(rows, -1, -1),
+            frames=(prompt.codes.shape[1],) * rows,
+            ended=(False,) * rows,
+        )
+        yield _chunk([sure] * rows, tokens)
+        known = tokens.semantic, tokens.codes
+        if settings.system == "semantic-only":
+            known = known[0][:, :0], known[1][..., :0]
+        elif settings.system == "acoustic-only":
+            known = known[0][:, :0], known[1]
+        told, clock = settings.on_progress, self.models.clock
+        for tokens in token_chunks(self._source(), acoustic, *known, self.cuts, clock, told):
+            made = zip(waves, tokens.codes, tokens.frames, strict=True)
+            yield _chunk([wave.decode(codes[:, :frames]) for wave, codes, frames in made], tokens)
+        rest = replace(tokens, semantic=tokens.semantic[:, :0], codes=tokens.codes[..., :0], frames=(0,) * rows)
+        yield _chunk([wave.flush() for wave in waves], rest)
+
+    def run(self) -> Continuation:
+        """Make all of it. The same seed on the same machine gives the same bytes.
+
+        Raises:
+            SegueError: if a stage can't do what the system asks for.
+        """
+        chunks = list(self.stream())
+        rows = range(len(self.settings.seeds))
+        waves = [torch.cat([chunk.wave[row, : chunk.samples[row]] for chunk in chunks]) for row in rows]
+        codec, frames = self.models.codec, self.prompt.codes.shape[1]
+        return Continuation(
+            wave=pad_sequence(waves, batch_first=True),
+            samples=tuple(wave.shape[0] for wave in waves),
+            sample_rate=codec.sample_rate,
+            prompt_seconds=self.prompt.wave.shape[0] / codec.sample_rate,
+            seeds=tuple(self.settings.seeds),
+            tokens=_tokens([chunk.tokens for chunk in chunks], self.models, frames),
+            offset_samples=self.prompt.wave.shape[0] - frames * codec.hop_length,
+        )
+
+    def _source(self) -> SemanticSource:
+        settings, clock = self.settings, self.models.clock
+        if settings.system == "acoustic-only":
+            return Nothing(len(settings.seeds))
+        if self.content is not None:
+            return Recorded(self.content, len(settings.seeds))
+        told, model = settings.on_progress, self.models.stages.semantic
+        return Continued(
+            model,
+            self.prompt.semantic,
+            self.cuts * clock.semantic_frames,
+            settings.sampling.semantic,
+            settings.seeds,
+            stop_at_end=settings.stop_at_end,
+            multiple=clock.semantic_frames,
+            on_progress=None if told is None else lambda done, total: told(model.stage.name, done, total),
+        )
 
 
-def join(prompt: Tensor, decoded: Tensor, decoded_prompt: int, sample_rate: int) -> Tensor:
-    """The original prompt (N,), then the decoded continuation.
-
-    Args:
-        prompt: (N,).
-        decoded: (M,): the last `decoded_prompt` samples of the prompt as the codec gives them back, and what follows.
-        decoded_prompt: samples.
-        sample_rate: in Hz.
-
-    Returns:
-        (N + M - decoded_prompt,), in which decoded sound fades in over the last 20 ms of the prompt.
-    """
-    fade = min(seconds_to_samples(CROSSFADE_SECONDS, sample_rate), decoded_prompt)
-    angle = (torch.arange(fade, dtype=prompt.dtype, device=prompt.device) + 0.5) / fade * (math.pi / 2)
-    rising = angle.sin().square()
-    seam = prompt[-fade:] * (1 - rising) + decoded[decoded_prompt - fade : decoded_prompt] * rising
-    return torch.cat([prompt[:-fade], seam, decoded[decoded_prompt:]])
+def _chunk(waves: list[Tensor], tokens: TokenChunk) -> Chunk:
+    return Chunk(pad_sequence(waves, batch_first=True), tuple(wave.shape[0] for wave in waves), tokens)
 
 
-def _run_semantic(
-    model: StageModel,
-    prompt: Tensor,
-    new_frames: int,
-    sampling: Sampling,
-    seeds: Sequence[int],
-    stop_at_end: bool,
-    multiple: int,
-    on_progress: StageProgress | None,
-) -> tuple[Tensor, list[int], tuple[bool, ...]]:
-    """Semantic tokens (B, T_s) of prompt and continuation, each row's frames, and whether it said <end>.
-
-    A row that ends early is cut to a multiple of `multiple` frames, which the prompt and `new_frames` are already.
-    A stage without repeats makes units, not frames. It gets the budget, and each unit the duration, that the
-    prompt's mean unit suggests.
-    """
-    stage = model.stage
-    units = torch.unique_consecutive(prompt) if stage.deduplicate_semantic else prompt
-    frames_a_unit = prompt.shape[0] / units.shape[0]
-    known = units.shape[0]
-    wanted = math.ceil(new_frames / frames_a_unit)
-    result = run_stage(
-        model,
-        {},
-        units.expand(len(seeds), 1, -1),
-        known + wanted,
-        sampling,
-        [_rng(seed, stage.name) for seed in seeds],
-        allow_end=stop_at_end,
-        min_frames=known + 1,
-        window_frames=max(2, round(stage.crop_frames / stage.target.ratio / frames_a_unit)),
-        on_progress=_named(on_progress, stage.name),
+def _tokens(chunks: list[TokenChunk], models: Models, prompt_frames: int) -> TokenContinuation:
+    frames = tuple(sum(chunk.frames[row] for chunk in chunks) for row in range(len(chunks[0].frames)))
+    clock, longest = models.clock, max(frames)
+    semantic = torch.cat([chunk.semantic.to(chunks[0].semantic) for chunk in chunks], dim=1)
+    codes = torch.cat([chunk.codes for chunk in chunks], dim=-1)
+    return TokenContinuation(
+        semantic=semantic[:, : longest // clock.codec_frames * clock.semantic_frames],
+        codes=codes[..., :longest],
+        prompt_frames=prompt_frames,
+        num_coarse=models.stages.coarse.stage.target.num_codebooks,
+        frames=frames,
+        ended=chunks[-1].ended,
     )
-    rows, lengths = [], []
-    for tokens, end in zip(result.tokens[:, 0], result.ended_at, strict=True):
-        made = tokens[known:] if end is None else tokens[known:end]
-        frames = new_frames if end is None else min(new_frames, round(made.shape[0] * frames_a_unit))
-        bounds = torch.linspace(0, frames, made.shape[0] + 1, dtype=torch.float64).round().long()
-        spread = made.repeat_interleave(bounds.diff().to(made.device))
-        rows.append(torch.cat([prompt.to(tokens), spread[: frames - frames % multiple]]))
-        lengths.append(rows[-1].shape[0])
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return padded, lengths, tuple(end is not None for end in result.ended_at)
-
-
-def _rng(seed: int, stage_name: str) -> torch.Generator:
-    """A stage's own generator, so that the length of one stage does not change the draws of the next."""
-    words = np.random.SeedSequence([seed, *stage_name.encode()]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-
-
-def _named(on_progress: StageProgress | None, name: str) -> Progress | None:
-    return None if on_progress is None else lambda done, total: on_progress(name, done, total)

@@ -2,8 +2,9 @@
 
 A window is at most a training crop long. It holds the prefix streams of its stretch of time and the target as far
 as it is known, which the stage takes as its prompt; the window then slides so that a share of it is always new.
+A run goes as far as it is asked to and can be taken up again, so that what is made can be heard before the rest is.
 
-Shapes: streams (B, Q, T) integers at the stream's own frame rate, all from the same instant on.
+Shapes: streams (B, Q, T) integers at the stream's own frame rate, all from the same instant on; draws (B, N) in [0, 1).
 """
 
 from __future__ import annotations
@@ -37,123 +38,137 @@ class StageResult:
     ended_at: tuple[int | None, ...]
 
 
-def run_stage(
-    model: StageModel,
-    streams: Mapping[str, Tensor],
-    known: Tensor,
-    total_frames: int,
-    sampling: Sampling,
-    rngs: Sequence[torch.Generator],
-    *,
-    allow_end: bool = False,
-    min_frames: int = 0,
-    window_frames: int | None = None,
-    new_share: float = 0.5,
-    on_progress: Progress | None = None,
-) -> StageResult:
-    """Continue the target of a stage to `total_frames`.
+class StageRunner:
+    """A stage's model, ready to run: how it draws, and its decoders, kept from one run to the next.
 
     Args:
-        model: of the stage; its device is where this runs.
-        streams: name -> (B, Q, T) of every prefix stream, up to `total_frames` at least.
-        known: (B, Q, T) of the target, the prompt; T may be 0.
-        total_frames: target frames wanted, the known ones included.
+        model: of the stage; its device is where it runs.
         sampling: how tokens are drawn.
-        rngs: a generator a row; row b depends on generator b alone.
-        allow_end: whether <end> may be drawn; the result is then as long as its longest row.
-        min_frames: target frames before which <end> may not come.
-        window_frames: target frames a window; None for the stage's crop.
         new_share: least share of a window that is new, unless less is wanted.
-        on_progress: called with the frames made and wanted.
-
-    Returns:
-        The tokens and where each row ended.
-
-    Raises:
-        SegueError: if a prefix stream is missing or too short, or the model gives no finite logits.
     """
-    stage, device = model.stage, model.transformer.table.device
-    target = stage.target
-    known_frames = known.shape[-1]
-    if known.ndim != 3 or known.shape[:2] != (len(rngs), target.num_codebooks):
-        raise SegueError(
-            f"{stage.name} stage: prompt {tuple(known.shape)}, expected ({len(rngs)}, {target.num_codebooks}, T)"
-        )
-    prefix = [_covering(model, streams, stream_index, total_frames) for stream_index in range(len(stage.prefix))]
-    total_frames = max(total_frames, known_frames)
-    align = max(1, stage.semantic_ratio // target.ratio)
-    size = max(2 * align, stage.crop_frames // target.ratio if window_frames is None else window_frames)
-    fresh = min(max(1, round(size * new_share)), size - align)
-    draws = uniforms(rngs, (total_frames - known_frames) * target.num_codebooks).to(device)
-    tokens = torch.zeros(len(rngs), target.num_codebooks, total_frames, dtype=torch.long, device=device)
-    tokens[..., :known_frames] = known.to(device)
-    run = _Run(model, prefix, tokens, draws, sampling, known_frames, on_progress)
-    if allow_end:
-        run.may_end_from = max(min_frames, known_frames)
-    with torch.inference_mode():
-        for start, done, stop in windows(known_frames, total_frames, size, fresh, align):
-            run.window(start, done, stop)
-            if run.all_ended:
-                break
-    frames = max((total_frames if end is None else end) for end in run.ended_at)
-    return StageResult(tokens[..., :frames].clone(), tuple(run.ended_at))
+
+    def __init__(self, model: StageModel, sampling: Sampling, new_share: float = 0.5) -> None:
+        self.model, self.sampling, self.new_share = model, sampling, new_share
+        self._decoders: dict[int, tuple[int, CachedDecoder]] = {}
+
+    def start(
+        self,
+        streams: Mapping[str, Tensor],
+        known: Tensor,
+        total_frames: int,
+        draws: Tensor,
+        *,
+        end_from: int | None = None,
+        window_frames: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> StageRun:
+        """Begin to continue the target of the stage to `total_frames`.
+
+        Args:
+            streams: name -> (B, Q, T) of every prefix stream: up to `total_frames` at least, or T = 0 where the stage
+                may do without it.
+            known: (B, Q, T) of the target, the prompt; T may be 0.
+            total_frames: target frames wanted, the known ones included.
+            draws: (B, new frames * Q) numbers in [0, 1): row b of the result depends on row b alone.
+            end_from: the target frame from which on <end> may be drawn; None if never.
+            window_frames: target frames a window; None for the stage's crop.
+            on_progress: called with the frames made and wanted.
+
+        Raises:
+            SegueError: if a prefix stream is missing or too short, or the prompt is none.
+        """
+        stage, device = self.model.stage, self.model.transformer.table.device
+        target, rows = stage.target, draws.shape[0]
+        if known.ndim != 3 or known.shape[:2] != (rows, target.num_codebooks):
+            raise SegueError(
+                f"{stage.name} stage: prompt {tuple(known.shape)}, expected ({rows}, {target.num_codebooks}, T)"
+            )
+        prefix = [_covering(self.model, streams, index, total_frames) for index in range(len(stage.prefix))]
+        total_frames = max(total_frames, known.shape[-1])
+        align = max(1, stage.semantic_ratio // target.ratio)
+        size = max(2 * align, stage.crop_frames // target.ratio if window_frames is None else window_frames)
+        fresh = min(max(1, round(size * self.new_share)), size - align)
+        tokens = torch.zeros(rows, target.num_codebooks, total_frames, dtype=torch.long, device=device)
+        tokens[..., : known.shape[-1]] = known.to(device)
+        plan = windows(known.shape[-1], total_frames, size, fresh, align)
+        return StageRun(self, prefix, tokens, draws.to(device), known.shape[-1], plan, end_from, on_progress)
+
+    def run(self, *args: object, **options: object) -> StageResult:
+        """As `start`, all the way."""
+        run = self.start(*args, **options)  # type: ignore[arg-type]
+        return run.advance(run.total_frames)
+
+    def decoder(self, rows: int, length: int) -> CachedDecoder:
+        """A decoder for so many rows and at least `length` tokens."""
+        room, decoder = self._decoders.get(rows, (0, None))
+        if decoder is None or room < length:
+            decoder = CachedDecoder(self.model.transformer, rows, length)
+            self._decoders = {rows: (length, decoder)}  # another number of rows is rare: one is kept
+        return decoder
 
 
-def windows(known: int, total: int, size: int, fresh: int, align: int) -> Iterator[tuple[int, int, int]]:
-    """First frame, first new frame and one-past-last frame of each window, in target frames.
+class StageRun:
+    """One continuation under way; `StageRunner.start` makes it.
 
-    Args:
-        known: frames there already.
-        total: frames wanted.
-        size: most frames a window.
-        fresh: frames of a window to keep for new ones.
-        align: windows begin on a multiple of this.
+    Attributes:
+        tokens: (B, Q, total_frames) of the target, filled as far as `done`.
+        done: target frames there.
+        ended_at: for each row the target frame at which <end> was drawn, or None.
     """
-    done = known
-    while done < total:
-        start = max(0, done - (size - min(fresh, total - done)))
-        start = min(-(-start // align) * align, done - done % align)
-        stop = min(start + size, total)
-        yield start, done, stop
-        done = stop
-
-
-class _Run:
-    """The state of one stage's decoding: the tokens so far, the decoder and who has ended."""
 
     def __init__(
         self,
-        model: StageModel,
+        runner: StageRunner,
         prefix: list[Tensor],
         tokens: Tensor,
         draws: Tensor,
-        sampling: Sampling,
         known_frames: int,
+        plan: Iterator[tuple[int, int, int]],
+        end_from: int | None,
         on_progress: Progress | None,
     ) -> None:
+        self.tokens, self.done = tokens, known_frames
         self.ended_at: list[int | None] = [None] * tokens.shape[0]
-        self.may_end_from: int | None = None
-        self._model = model
+        self._runner, self._model = runner, runner.model
         self._prefix = prefix
-        self._tokens = tokens
         self._draws = draws.unsqueeze(-1).unbind(1)
-        self._sampling = sampling
         self._known_frames = known_frames
+        self._end_from = None if end_from is None else max(end_from, known_frames)
         self._on_progress = on_progress
-        self._decoder: tuple[int, CachedDecoder] | None = None
+        self._frames = (None for window in plan for _ in self._window(*window))
+
+    @property
+    def total_frames(self) -> int:
+        """Target frames wanted."""
+        return self.tokens.shape[-1]
 
     @property
     def all_ended(self) -> bool:
         """Whether every row has drawn <end>."""
         return all(end is not None for end in self.ended_at)
 
-    def window(self, start: int, done: int, stop: int) -> None:
-        """Fill frames `done` to `stop` of the target, seeing what lies after `start`."""
+    @torch.inference_mode()
+    def advance(self, frames: int) -> StageResult:
+        """Make what is missing up to `frames` of the target.
+
+        Returns:
+            All tokens so far, as long as the longest row if all rows have ended.
+
+        Raises:
+            SegueError: if the model gives no finite logits.
+        """
+        while self.done < min(frames, self.total_frames) and not self.all_ended:
+            next(self._frames)
+        longest = max((self.done if end is None else end) for end in self.ended_at)
+        return StageResult(self.tokens[..., :longest].clone(), tuple(self.ended_at))
+
+    def _window(self, start: int, done: int, stop: int) -> Iterator[None]:
+        """Fill frames `done` to `stop` of the target one by one, seeing what lies after `start`."""
         layout, target = self._model.layout, self._model.stage.target
         read, positions, mask, lengths = self._read(start, done, stop)
         ahead = torch.stack([layout.ahead(done - start, stop - done, length) for length in lengths])
         turns = self._model.transformer.rotation(ahead.to(read.device)).unbind(1)
-        decoder = self._decoder_for(read.shape[1] + len(turns))
+        decoder = self._runner.decoder(read.shape[0], read.shape[1] + len(turns))
         state = decoder.prefill(read, positions, mask)
         if not torch.isfinite(state).all():
             raise SegueError(f"{self._model.stage.name} stage: logits are not finite; its weights are damaged")
@@ -161,25 +176,25 @@ class _Run:
         step = 0
         for frame in range(done, stop):
             for slot, (first, _) in enumerate(slots):
-                may_end = slot == 0 and self.may_end_from is not None and frame >= self.may_end_from
+                may_end = slot == 0 and self._end_from is not None and frame >= self._end_from
                 logits = decoder.logits(state, first, target.size + may_end)
                 draw = self._draws[(frame - self._known_frames) * len(slots) + slot]
-                classes = choose(logits, self._sampling, draw)
+                classes = choose(logits, self._runner.sampling, draw)
                 if may_end:
                     classes = self._end(classes, frame)
-                    if self.all_ended:
-                        return
-                self._tokens[:, slot, frame] = classes
+                self.tokens[:, slot, frame] = classes
                 if step + 1 < len(turns):
                     state = decoder.step(classes + first, turns[step])
                 step += 1
+            self.done = frame + 1
             if self._on_progress is not None:
-                self._on_progress(frame + 1 - self._known_frames, self._tokens.shape[-1] - self._known_frames)
+                self._on_progress(self.done - self._known_frames, self.total_frames - self._known_frames)
+            yield
 
     def _read(self, start: int, done: int, stop: int) -> tuple[Tensor, Tensor, Tensor | None, list[int]]:
         """What the window opens with: tokens (B, L), positions (B or 1, L), mask and each row's own length."""
         stage, layout = self._model.stage, self._model.layout
-        known = self._tokens[..., start:done]
+        known = self.tokens[..., start:done]
         ratio = stage.target.ratio
         cut = [
             codes[..., start * ratio // stream.ratio :][..., : stream.frames((stop - start) * ratio)]
@@ -213,20 +228,58 @@ class _Run:
                 self.ended_at[row] = frame
         return classes.masked_fill(ended, 0)
 
-    def _decoder_for(self, length: int) -> CachedDecoder:
-        if self._decoder is None or self._decoder[0] < length:
-            self._decoder = (length, CachedDecoder(self._model.transformer, self._tokens.shape[0], length))
-        return self._decoder[1]
+
+def run_stage(
+    model: StageModel,
+    streams: Mapping[str, Tensor],
+    known: Tensor,
+    total_frames: int,
+    sampling: Sampling,
+    rngs: Sequence[torch.Generator],
+    *,
+    end_from: int | None = None,
+    window_frames: int | None = None,
+    on_progress: Progress | None = None,
+) -> StageResult:
+    """Continue the target of a stage to `total_frames`: one run of a `StageRunner`, which has the arguments.
+
+    Args:
+        rngs: a generator a row; row b depends on generator b alone.
+    """
+    draws = uniforms(rngs, max(0, total_frames - known.shape[-1]) * model.stage.target.num_codebooks)
+    options = {"end_from": end_from, "window_frames": window_frames, "on_progress": on_progress}
+    return StageRunner(model, sampling).run(streams, known, total_frames, draws, **options)
+
+
+def windows(known: int, total: int, size: int, fresh: int, align: int) -> Iterator[tuple[int, int, int]]:
+    """First frame, first new frame and one-past-last frame of each window, in target frames.
+
+    Args:
+        known: frames there already.
+        total: frames wanted.
+        size: most frames a window.
+        fresh: frames of a window to keep for new ones.
+        align: windows begin on a multiple of this.
+    """
+    done = known
+    while done < total:
+        start = max(0, done - (size - min(fresh, total - done)))
+        start = min(-(-start // align) * align, done - done % align)
+        stop = min(start + size, total)
+        yield start, done, stop
+        done = stop
 
 
 def _covering(model: StageModel, streams: Mapping[str, Tensor], index: int, total_frames: int) -> Tensor:
+    """A prefix stream (B, Q, T) that reaches as far as the target is wanted, or is left out where it may be."""
     stage = model.stage
     stream = stage.prefix[index]
     if stream.name not in streams:
         raise SegueError(f"{stage.name} stage: its {stream.name} prefix is missing")
     codes = streams[stream.name]
     needed = stream.frames(total_frames * stage.target.ratio)
-    if codes.ndim != 3 or codes.shape[1] != stream.num_codebooks or codes.shape[2] < needed:
+    left_out = stage.semantic_optional and stream.name == "semantic" and codes.shape[-1] == 0
+    if codes.ndim != 3 or codes.shape[1] != stream.num_codebooks or (codes.shape[2] < needed and not left_out):
         raise SegueError(
             f"{stage.name} stage: {stream.name} prefix {tuple(codes.shape)}, "
             f"expected (B, {stream.num_codebooks}, at least {needed})"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,12 @@ class Sampling:
             raise SegueError(f"top_k {self.top_k}: use 1 or more, or leave it out")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise SegueError(f"top_p {self.top_p}: use a probability above 0 and at most 1, or leave it out")
+
+
+def rng_of(seed: int, name: str) -> torch.Generator:
+    """A stage's own generator, so that the length of one stage does not change the draws of the next."""
+    words = np.random.SeedSequence([seed, *name.encode()]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
 
 
 def sample(logits: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:

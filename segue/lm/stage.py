@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segue.codec.seam import frames_a_cut
+from segue.config import later
 from segue.errors import SegueError
 from segue.units import frames_to_seconds, seconds_to_frames
 
@@ -62,6 +63,7 @@ class Stage:
         semantic_ratio: ticks from one cut to the next: a semantic frame, or a codec frame where that is the longer one.
         crop_seconds: the longest stretch of audio it ever sees.
         deduplicate_semantic: whether repeated semantic tokens are removed, and with them their durations.
+        semantic_optional: whether the stage is also trained without its semantic prefix, and may do without it.
     """
 
     name: StreamName
@@ -71,6 +73,7 @@ class Stage:
     semantic_ratio: int
     crop_seconds: float
     deduplicate_semantic: bool = False
+    semantic_optional: bool = later(False)
 
     def __post_init__(self) -> None:
         if self.crop_frames < 2 * self.semantic_ratio:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from segue.errors import SegueError
-from segue.generate.continuation import Stages, StageSampling, continue_tokens, continue_wave, join
+from segue.generate.continuation import Continuation, Generation, Models, Prompt, Settings, tokenize_prompt
 from segue.generate.run_stage import run_stage, windows
 from segue.generate.sampling import Sampling
+from segue.generate.stages import Stages, StageSampling
 from segue.lm.model import StageModel
 from segue.lm.stage import Stage, Stream, coarse_stage, fine_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
@@ -76,7 +77,13 @@ PROMPT = noise(16_000)
 FREE = StageSampling(Sampling(1.0), Sampling(1.0), Sampling(1.0))
 
 
-def go_on(seeds=(0,), stages=None, **options):
+def continue_wave(codec, semantic, stages, wave, seconds, seeds=(0,), sampling=FREE, semantic_wave=None, **options):
+    models = Models(codec, semantic, stages)
+    prompt = tokenize_prompt(models, wave, semantic_wave)
+    return Generation(models, prompt, seconds, Settings(seeds, sampling, **options)).run()
+
+
+def go_on(seeds=(0,), stages=None, **options) -> Continuation:
     return continue_wave(
         FakeCodec(), FakeSemantic(), stages or make_stages(), PROMPT, 1.0, seeds, sampling=FREE, **options
     )
@@ -234,15 +241,6 @@ def test_windowed_decoding_is_what_the_whole_model_would_say():
         assert logits.argmax() == made.tokens[0, place % 2, place // 2]
 
 
-def test_the_seam_is_smooth_and_short():
-    prompt, decoded = torch.full((1000,), 0.5), torch.full((2000,), 0.5)
-    joined = join(prompt, decoded, 800, 16000)
-    assert joined.shape == (2200,)
-    assert torch.equal(joined[:680], prompt[:680]) and torch.equal(joined[1000:], decoded[800:])
-    assert joined.max() <= 0.5 * 2**0.5 + 1e-6
-    assert abs(float(joined[680]) - 0.5) < 0.01
-
-
 def test_what_does_not_belong_together_is_refused():
     stages = make_stages()
     with pytest.raises(SegueError, match="place"):
@@ -254,7 +252,9 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(SegueError, match="prompt"):
         continue_wave(FakeCodec(), FakeSemantic(), stages, PROMPT[:, :639], 1.0)
     with pytest.raises(SegueError, match="prompt"):
-        continue_tokens(stages, torch.zeros(3).long(), torch.zeros(BOOKS, 7).long(), 2)
+        models = Models(FakeCodec(), FakeSemantic(), stages)
+        tokens = Prompt(PROMPT[0], torch.zeros(3).long(), torch.zeros(BOOKS, 7).long())
+        Generation(models, tokens, 1.0, Settings())
     with pytest.raises(SegueError, match="semantic prefix"):
         run_stage(
             stages.coarse,

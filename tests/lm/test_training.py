@@ -67,13 +67,13 @@ def test_the_end_is_learnt_and_obeyed():
     model = trained(semantic_stage(3), ten, 150)
     known = torch.randint(0, 3, (4, 1, 3), generator=seeded(7))
     rngs = [seeded(row) for row in range(4)]
-    result = run_stage(model, {}, known, 25, Sampling(1.0), rngs, allow_end=True)
+    result = run_stage(model, {}, known, 25, Sampling(1.0), rngs, end_from=0)
     assert result.ended_at == (10, 10, 10, 10)
     assert result.tokens.shape == (4, 1, 10)
     assert (result.tokens < 3).all()
     deaf = run_stage(model, {}, known, 25, Sampling(1.0), [seeded(row) for row in range(4)])
     assert deaf.tokens.shape == (4, 1, 25) and (deaf.tokens < 3).all()
-    late = run_stage(model, {}, known, 25, Sampling(1.0), rngs, allow_end=True, min_frames=12)
+    late = run_stage(model, {}, known, 25, Sampling(1.0), rngs, end_from=12)
     assert all(end is None or end >= 12 for end in late.ended_at)
 
 

@@ -1,0 +1,60 @@
+"""What a caller may ask for, by name, wherever sound is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from segue.errors import SegueError
+from segue.generate.acoustic import StageProgress
+from segue.generate.continuation import Settings, System
+from segue.generate.sampling import Sampling
+from segue.generate.stages import StageSampling
+
+
+class Options(TypedDict, total=False):
+    """How sound is made; all of it may be left out.
+
+    Keys:
+        seed: of the first row, 0 by default; row i has seed + i and does not depend on `num`.
+        num: rows to make, 1 by default.
+        temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. The bundle's own by
+            default.
+        top_k: draw among the k likeliest tokens only, in every stage.
+        top_p: draw among the likeliest tokens that together have this probability, in every stage.
+        stop_at_end: stop early where the semantic stage says that the clip is over.
+        system: `full` by default; `acoustic-only` and `semantic-only` are the paper's baselines.
+        on_progress: told stage, frames made and frames wanted.
+    """
+
+    seed: int
+    num: int
+    temperature: Sequence[float] | None
+    top_k: int | None
+    top_p: float | None
+    stop_at_end: bool
+    system: System
+    on_progress: StageProgress | None
+
+
+def settings_of(options: Options, temperature: Sequence[float]) -> Settings:
+    """The settings that options mean, with `temperature` where they name none.
+
+    Raises:
+        SegueError: if one is out of range.
+    """
+    chosen = options.get("temperature")
+    chosen = temperature if chosen is None else chosen
+    if len(chosen) != 3:
+        raise SegueError(f"temperature {tuple(chosen)}: give three, for semantic, coarse and fine stage")
+    seed, num = options.get("seed", 0), options.get("num", 1)
+    if num < 1:
+        raise SegueError(f"num {num}: at least 1 continuation")
+    drawn = [Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen]
+    return Settings(
+        range(seed, seed + num),
+        StageSampling(*drawn),
+        options.get("system", "full"),
+        options.get("stop_at_end", False),
+        options.get("on_progress"),
+    )
