@@ -1,14 +1,19 @@
 """Sound files in and out: the only file that touches them. Wave: (N,) or (B, N) mono float32 in [-1, 1].
 
 Reading checks what it reads, mixes down to mono and resamples once; writing goes beside the target and is
-renamed when complete.
+renamed when complete, unless the file is to be played while it grows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import sys
+import wave as wave_file
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -143,16 +148,76 @@ def write(path: Path, wave: Tensor, sample_rate: int) -> None:
     Raises:
         SegueError: if the suffix is unknown or the place can't be written.
     """
+    with written(path, sample_rate) as put:
+        put(wave)
+
+
+@contextmanager
+def written(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
+    """As `write`, chunk by chunk: waves (n,) go to what is yielded, and the file is there when all of them are.
+
+    Raises:
+        SegueError: if the suffix is unknown or the place can't be written.
+    """
     path = Path(path)
     container = writable_format(path)
-    samples = wave.detach().cpu().clamp(-1.0, 1.0).numpy()
     with written_file(path) as beside:
         subtype = "PCM_16" if container in ("WAV", "FLAC") else None
         try:
-            soundfile.write(beside, samples, sample_rate, format=container, subtype=subtype)
+            with soundfile.SoundFile(beside, "w", sample_rate, 1, subtype, format=container) as file:
+                yield lambda wave: file.write(pcm(wave))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(".")
             raise SegueError(f"{path}: can't be written ({reason}); check folder and space") from error
+
+
+@contextmanager
+def growing(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
+    """A WAV file that can be played while it grows; after an interruption it holds what there was.
+
+    Args:
+        path: to write at once, or `-` for standard output.
+        sample_rate: in Hz.
+
+    Raises:
+        SegueError: if the suffix is another, or the place can't be written.
+    """
+    if str(path) != "-" and writable_format(path) != "WAV":
+        raise SegueError(f"{path}: only WAV can be played while it grows; give a .wav, or - for standard output")
+    try:
+        if str(path) == "-":
+            out = sys.stdout.buffer
+            out.write(_endless_header(sample_rate))
+            yield lambda samples: _put(out, pcm(samples).tobytes())
+            return
+        with open(path, "wb") as raw, wave_file.open(raw, "wb") as file:
+            file.setparams((1, 2, sample_rate, 0, "NONE", ""))
+
+            def put(samples: Tensor) -> None:
+                file.writeframes(pcm(samples).tobytes())  # brings the header up to date, too
+                raw.flush()
+
+            yield put
+    except OSError as error:
+        raise SegueError(f"{path}: can't be written ({error.strerror or error}); check folder and space") from error
+
+
+def pcm(samples: Tensor) -> np.ndarray:
+    """A wave (N,) in [-1, 1] as 16-bit integers, clipped."""
+    return (samples.detach().cpu().clamp(-1.0, 1.0) * 32767).round().to(torch.int16).numpy()
+
+
+def _put(out: IO[bytes], data: bytes) -> None:
+    out.write(data)
+    out.flush()
+
+
+def _endless_header(sample_rate: int) -> bytes:
+    """Of a 16-bit mono WAV that nobody knows the length of yet."""
+    unknown, block = 0xFFFFFFFF, 2
+    form = struct.pack("<4sI4s", b"RIFF", unknown, b"WAVE")
+    sound = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, block * sample_rate, block, 8 * block)
+    return form + sound + struct.pack("<4sI", b"data", unknown)
 
 
 def writable_format(path: Path) -> str:

@@ -22,6 +22,8 @@ KEYS = {
     "seconds_made",
     "wall_seconds",
     "real_time_factor",
+    "first_audio_seconds",
+    "repeated_4grams",
     "seeds",
     "bundle",
     "bundle_fingerprint",

@@ -12,7 +12,7 @@ import typer
 
 from segue.cli.codes import decode, encode
 from segue.cli.describe import info
-from segue.cli.sound import continue_, reconstruct
+from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
 from segue.cli.training import fit, train_codec, train_lm, train_semantic
 from segue.errors import SegueError
@@ -28,6 +28,7 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help=True)
 
 app.command("continue")(continue_)
+app.command()(generate)
 app.command()(reconstruct)
 app.command()(encode)
 app.command()(decode)

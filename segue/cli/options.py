@@ -39,10 +39,10 @@ WandbOption = Annotated[str | None, typer.Option("--wandb", metavar="PROJECT", h
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 
 
-def check_out(out: Path, source: Path) -> None:
+def check_out(out: Path, source: Path | None) -> None:
     """Refuse an output that can't be written, is of no known format, or would replace the recording itself."""
     audio.writable_format(out)
-    if out.exists() and source.exists() and out.samefile(source):
+    if source is not None and out.exists() and source.exists() and out.samefile(source):
         raise SegueError(f"{out}: that is the recording itself, which would be lost; give another --out")
     check_writable(out)
 

@@ -1,11 +1,13 @@
-"""Verbs on one recording: `continue` and `reconstruct`."""
+"""Verbs that make sound: `continue`, `generate` and `reconstruct`."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from torch import Tensor
@@ -14,69 +16,96 @@ from segue import audio, units
 from segue.bundle import Bundle, load
 from segue.cli.options import BundleOption, ThreadsOption, check_out, notes_of, use_threads
 from segue.errors import SegueError
+from segue.generate.continuation import SYSTEMS, Generation, System
+from segue.generate.options import Options
+from segue.generate.repetition import LOOPS_FROM, Repetition
 from segue.terminal import bars, err, stage_bars
+
+OutOption = Annotated[
+    Path, typer.Option("--out", help="File to write; with --stream, - is standard output.", allow_dash=True)
+]
+SecondsOption = Annotated[float, typer.Option(help="To make.")]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same bytes.")]
+TemperatureOption = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
+]
+TopKOption = Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")]
+TopPOption = Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")]
+NumOption = Annotated[int, typer.Option(help="How many to make; beyond one, OUT is numbered.")]
+StopOption = Annotated[bool, typer.Option("--stop-at-end", help="End early where the model ends.")]
+SystemOption = Annotated[
+    str, typer.Option(help="full; or the paper's baselines: acoustic-only (no semantic tokens), semantic-only.")
+]
+StreamOption = Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")]
 
 
 def continue_(
     prompt: Annotated[Path, typer.Argument(help="Sound file that begins with the prompt.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write: prompt, then continuation.")],
+    out: OutOption,
     bundle: BundleOption = "speech",
     prompt_seconds: Annotated[float, typer.Option(help="The prompt is so much of the file's beginning.")] = 3.0,
-    seconds: Annotated[float, typer.Option(help="To make.")] = 7.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    temperature: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")] = None,
-    num: Annotated[int, typer.Option(help="Continuations; beyond one, OUT is numbered.")] = 1,
-    stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="End early where the model ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")] = False,
+    seconds: SecondsOption = 7.0,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    num: NumOption = 1,
+    stop_at_end: StopOption = False,
+    system: SystemOption = "full",
+    stream: StreamOption = False,
+    as_json: JsonOption = False,
     threads: ThreadsOption = None,
 ) -> None:
     """Go on with a recording."""
     began = time.perf_counter()
-    check_out(out, prompt)
     if not 0 < prompt_seconds < float("inf"):
         raise SegueError(f"--prompt-seconds {prompt_seconds}: ask for more than 0")
+    outs = _outs(out, num, stream, as_json, prompt)
     use_threads(threads)
     loaded = load(bundle)
-    wave = _prompt(prompt, prompt_seconds, loaded)
+    wave = _beginning(prompt, prompt_seconds, loaded)
+    options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
     with bars(quiet=as_json) as progress:
-        result = loaded.continue_audio(
-            wave.numpy(),
-            loaded.sample_rate,
-            seconds,
-            seed=seed,
-            num=num,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop_at_end=stop_at_end,
-            on_progress=stage_bars(progress),
-        )
-    outs = [out] if num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(num)]
-    for path, row, samples in zip(outs, result.wave, result.samples, strict=True):
-        audio.write(path, row[:samples], result.sample_rate)
-    wall = time.perf_counter() - began
-    made = [round(samples / result.sample_rate - result.prompt_seconds, 3) for samples in result.samples]
-    figures = {
-        "out": [str(path) for path in outs],
-        "prompt_seconds": round(result.prompt_seconds, 3),
-        "seconds_made": made,
-        "wall_seconds": round(wall, 3),
-        "real_time_factor": round(sum(made) / wall, 3),
-        "seeds": list(result.seeds),
-        "bundle": loaded.name,
-        "bundle_fingerprint": loaded.fingerprint,
-    }
-    if as_json:
-        print(json.dumps(figures))
-        return
-    for path, length in zip(outs, made, strict=True):
-        err.print(f"{path}: {result.prompt_seconds:.2f} s of prompt, {length:.2f} s of continuation")
-    err.print(f"{wall:.1f} s of work, {figures['real_time_factor']} times real time")
+        options["on_progress"] = stage_bars(progress)
+        made = loaded.continuation(wave.numpy(), loaded.sample_rate, seconds, **options)
+        figures = _write(made, outs, stream, began)
+    _tell(loaded, made, figures, as_json)
+
+
+def generate(
+    out: OutOption,
+    content: Annotated[Path | None, typer.Option(help="Recording to say again in another voice.")] = None,
+    bundle: BundleOption = "speech",
+    seconds: Annotated[float | None, typer.Option(help="To make; 10, or as long as --content.")] = None,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    num: NumOption = 1,
+    stop_at_end: StopOption = False,
+    system: SystemOption = "full",
+    stream: StreamOption = False,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Make sound out of nothing, or out of the semantic tokens of a recording."""
+    began = time.perf_counter()
+    outs = _outs(out, num, stream, as_json, content)
+    use_threads(threads)
+    loaded = load(bundle)
+    options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
+    with bars(quiet=as_json) as progress:
+        options["on_progress"] = stage_bars(progress)
+        if content is None:
+            made = loaded.generation(10.0 if seconds is None else seconds, **options)
+        else:
+            recording = audio.read(content, loaded.sample_rate)
+            notes_of(recording)
+            made = loaded.acoustic_generation(recording.wave.numpy(), loaded.sample_rate, seconds, **options)
+        figures = _write(made, outs, stream, began)
+    _tell(loaded, made, figures, as_json)
 
 
 def reconstruct(
@@ -98,7 +127,94 @@ def reconstruct(
     err.print(f"{out}: {recording.seconds:.2f} s at {bits / 1000:.1f} kbit/s ({count} codebooks)")
 
 
-def _prompt(path: Path, seconds: float, bundle: Bundle) -> Tensor:
+def _outs(out: Path, num: int, stream: bool, as_json: bool, source: Path | None) -> list[Path]:
+    """The files to write, found to be writable.
+
+    Raises:
+        SegueError: if they aren't, or standard output is asked for more than it can take.
+    """
+    if str(out) == "-":
+        if not stream or num != 1 or as_json:
+            raise SegueError("--out -: standard output takes one sound, with --stream and without --json")
+        return [out]
+    outs = [out] if num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(num)]
+    for path in outs:
+        check_out(path, source)
+    return outs
+
+
+def _options(
+    seed: int,
+    num: int,
+    temperature: tuple[float, float, float] | None,
+    top_k: int | None,
+    top_p: float | None,
+    stop_at_end: bool,
+    system: str,
+) -> Options:
+    known: System | None = next((name for name in SYSTEMS if name == system), None)
+    if known is None:
+        raise SegueError(f"--system {system}: one of {', '.join(SYSTEMS)}")
+    return Options(
+        seed=seed,
+        num=num,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop_at_end=stop_at_end,
+        system=known,
+    )
+
+
+def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> dict[str, Any]:
+    """Make sound into files, chunk by chunk, and say what came of it."""
+    rate, opened = made.models.codec.sample_rate, audio.growing if stream else audio.written
+    prompt_samples, samples = made.prompt.wave.shape[0], [0] * len(outs)
+    repetition = [Repetition() for _ in outs]
+    first_audio = None
+    with ExitStack() as files:
+        put: list[Callable[[Tensor], None]] = [files.enter_context(opened(path, rate)) for path in outs]
+        for index, chunk in enumerate(made.stream()):
+            for row, count in enumerate(chunk.samples):
+                put[row](chunk.wave[row, :count])
+                samples[row] += count
+                own = chunk.tokens.frames[row] // made.models.clock.codec_frames * made.models.clock.semantic_frames
+                if index:
+                    repetition[row].add(chunk.tokens.semantic[row, :own])
+            if first_audio is None and max(samples) > prompt_samples:
+                first_audio = time.perf_counter() - began
+    seconds_made = [round((count - prompt_samples) / rate, 3) for count in samples]
+    wall = time.perf_counter() - began
+    return {
+        "out": [str(path) for path in outs],
+        "prompt_seconds": round(prompt_samples / rate, 3),
+        "seconds_made": seconds_made,
+        "wall_seconds": round(wall, 3),
+        "real_time_factor": round(sum(seconds_made) / wall, 3),
+        "first_audio_seconds": None if first_audio is None else round(first_audio, 3),
+        "repeated_4grams": [round(row.share, 3) for row in repetition],
+        "seeds": list(made.settings.seeds),
+    }
+
+
+def _tell(bundle: Bundle, made: Generation, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**figures, "bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}))
+        return
+    before = f"{figures['prompt_seconds']:.2f} s of prompt, " if figures["prompt_seconds"] else ""
+    what = "continuation" if before else "sound"
+    for path, length, repeated in zip(figures["out"], figures["seconds_made"], figures["repeated_4grams"], strict=True):
+        err.print(f"{path}: {before}{length:.2f} s of {what}")
+        if repeated > LOOPS_FROM:
+            err.print(f"note: {path} repeats itself ({repeated:.0%} of its 4-grams); try a higher --temperature")
+    err.print(
+        f"{figures['wall_seconds']:.1f} s of work, {figures['real_time_factor']} times real time, "
+        f"first sound after {figures['first_audio_seconds'] or 0:.1f} s"
+    )
+
+
+def _beginning(path: Path, seconds: float, bundle: Bundle) -> Tensor:
+    """So many seconds of a file's beginning (N,) at the bundle's rate."""
     recording = audio.read(path, bundle.sample_rate)
     wanted = units.seconds_to_samples(seconds, bundle.sample_rate)
     if recording.wave.shape[-1] < wanted:
