@@ -28,6 +28,8 @@ from segue.errors import SegueError
 from segue.generate.acoustic import Autoregressive
 from segue.generate.continuation import Generation, Models, Settings, no_prompt, tokenize_prompt
 from segue.generate.repetition import Repetition
+from segue.generate.run_stage import StageRunner
+from segue.generate.sampling import rng_of, uniforms
 from segue.generate.semantic_source import Continued, Recorded
 from segue.generate.token_stream import stretches
 from segue.generate.wave_stream import WaveStream
@@ -230,3 +232,26 @@ def test_repetition_counts_what_was_said_before():
     for part in torch.tensor([1, 2, 3]).repeat(20).split(7):
         in_parts.add(part)
     assert in_parts.share == loop.share
+
+
+@pytest.mark.parametrize("frames", [4, 10, 14, 20])
+def test_fine_windows_made_at_once_are_those_made_one_by_one(frames):
+    """Crops of 0.2 s are 10 frames: 14 frames are windows of 8 and 6, 20 are two of 10."""
+    stages = make_stages()
+    semantic = torch.randint(0, UNITS, (2, 20), generator=torch.Generator().manual_seed(1))
+    codes = torch.randint(0, SIZE, (2, BOOKS, 6), generator=torch.Generator().manual_seed(2))
+    made = Autoregressive(stages, FREE, (7, 8)).extend(semantic, codes, frames, (0, 1))
+    assert made.shape == (2, BOOKS, frames)
+    coarse, fine = made[:, :COARSE], made[:, COARSE:]
+    draws = uniforms([rng_of(seed, "fine") for seed in (7, 8)], frames * (BOOKS - COARSE))
+    sizes = {4: [4], 10: [10], 14: [8, 6], 20: [10, 10]}[frames]
+    runner, first = StageRunner(stages.fine, FREE.fine), 0
+    for size in sizes:
+        prefix = {
+            "semantic": semantic[:, None, (6 + first) // 2 :][..., : size // 2],
+            "coarse": coarse[..., first : first + size],
+        }
+        cells = draws[:, first * (BOOKS - COARSE) :][:, : size * (BOOKS - COARSE)]
+        alone = runner.run(prefix, torch.zeros(2, BOOKS - COARSE, 0).long(), size, cells).tokens
+        assert torch.equal(alone, fine[..., first : first + size])
+        first += size
