@@ -17,7 +17,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segue import audio
 from segue.artifact import Part, artifact_folder, load_part, read_json, written_file
@@ -145,14 +145,14 @@ class Bundle:
         return Generation(models, no_prompt(models), whole if seconds is None else seconds, settings, heard.semantic)
 
     def _both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
-        """A recording as waves (1, N) at the rates of codec and semantic tokenizer."""
+        """A recording as waves (1, N) at the rates of codec and semantic tokenizer, on their device."""
         samples = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
         if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
             raise SegueError(f"prompt {samples.shape} {samples.dtype}: floating (N,) or (N, channels) is wanted")
         audio.check(samples, sample_rate, "prompt")
-        rates = self.sample_rate, self.semantic.sample_rate
+        rates, device = (self.sample_rate, self.semantic.sample_rate), self.stages.semantic.device
         ours, theirs = (torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None] for rate in rates)
-        return ours, theirs
+        return ours.to(device), theirs.to(device)
 
     def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
         """A wave (N,) at `sample_rate` through the codec and back: (N,)."""
@@ -160,8 +160,12 @@ class Bundle:
         return self.codec.decode(codes)[0, : wave.shape[-1]]
 
 
-def load(name: str | Path) -> Bundle:
+def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
     """Load a bundled bundle by name (`speech`, `piano`) or any bundle by its folder.
+
+    Args:
+        name: of the bundle, or its folder.
+        device: where its models work.
 
     Raises:
         SegueError: if there is none, a part is missing or damaged, or parts don't belong together.
@@ -171,6 +175,9 @@ def load(name: str | Path) -> Bundle:
     with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
         codec, semantic = codec_from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
+    for model in (codec, semantic, stages.semantic, stages.coarse, stages.fine):
+        assert isinstance(model, nn.Module)
+        model.to(device)
     frames_a_cut(codec.frame_rate, semantic.frame_rate)
     description = read_json(folder / _FILE, "bundle")
     temperature = description.get("temperature", list(TEMPERATURES))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segue import audio, units
 from segue.bundle import Bundle, load
-from segue.cli.options import BundleOption, ThreadsOption, check_out, notes_of, use_threads
+from segue.cli.options import BundleOption, DeviceOption, ThreadsOption, check_out, choose_device, notes_of, use_threads
 from segue.errors import SegueError
 from segue.generate.continuation import SYSTEMS, Generation, System
 from segue.generate.options import Options
@@ -56,6 +56,7 @@ def continue_(
     system: SystemOption = "full",
     stream: StreamOption = False,
     as_json: JsonOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Go on with a recording."""
@@ -64,7 +65,7 @@ def continue_(
         raise SegueError(f"--prompt-seconds {prompt_seconds}: ask for more than 0")
     outs = _outs(out, num, stream, as_json, prompt)
     use_threads(threads)
-    loaded = load(bundle)
+    loaded = load(bundle, choose_device(device))
     wave = _beginning(prompt, prompt_seconds, loaded)
     options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
     with bars(quiet=as_json) as progress:
@@ -88,13 +89,14 @@ def generate(
     system: SystemOption = "full",
     stream: StreamOption = False,
     as_json: JsonOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Make sound out of nothing, or out of the semantic tokens of a recording."""
     began = time.perf_counter()
     outs = _outs(out, num, stream, as_json, content)
     use_threads(threads)
-    loaded = load(bundle)
+    loaded = load(bundle, choose_device(device))
     options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
     with bars(quiet=as_json) as progress:
         options["on_progress"] = stage_bars(progress)

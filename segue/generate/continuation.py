@@ -215,8 +215,9 @@ def tokenize_prompt(models: Models, wave: Tensor, semantic_wave: Tensor | None =
 
 def no_prompt(models: Models) -> Prompt:
     """Silence of no length, for what stands alone."""
-    none = torch.zeros(0, dtype=torch.long)
-    return Prompt(torch.zeros(0), none, none.expand(models.num_codebooks, 0))
+    device = models.stages.semantic.device
+    none = torch.zeros(0, dtype=torch.long, device=device)
+    return Prompt(torch.zeros(0, device=device), none, none.expand(models.num_codebooks, 0))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class StageRunner:
         Raises:
             SegueError: if a prefix stream is missing or too short, or the prompt is none.
         """
-        stage, device = self.model.stage, self.model.transformer.table.device
+        stage, device = self.model.stage, self.model.device
         target, rows = stage.target, draws.shape[0]
         if known.ndim != 3 or known.shape[:2] != (rows, target.num_codebooks):
             raise SegueError(
@@ -284,4 +284,4 @@ def _covering(model: StageModel, streams: Mapping[str, Tensor], index: int, tota
             f"{stage.name} stage: {stream.name} prefix {tuple(codes.shape)}, "
             f"expected (B, {stream.num_codebooks}, at least {needed})"
         )
-    return codes.to(model.transformer.table.device)
+    return codes.to(model.device)

@@ -121,8 +121,8 @@ class Continued:
     def up_to(self, count: int) -> tuple[Tensor, list[int]]:
         self._run.advance(self._known + self._units(count))
         made = self._run.tokens[:, 0, self._known : max(self._run.done, self._known)]
-        lasting = self._first_frame(torch.arange(made.shape[1] + 1)).diff()
-        spread = made.repeat_interleave(lasting.to(made.device), dim=1)[:, :count]
+        lasting = self._first_frame(torch.arange(made.shape[1] + 1, device=made.device)).diff()
+        spread = made.repeat_interleave(lasting, dim=1)[:, :count]
         tokens = spread.new_zeros(spread.shape[0], count)
         tokens[:, : spread.shape[1]] = spread
         lengths = []

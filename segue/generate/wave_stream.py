@@ -36,7 +36,7 @@ class _Whole:
 
     def decode(self, codes: Tensor) -> Tensor:
         self._codes.append(codes)
-        return torch.zeros(1, 0)
+        return torch.zeros(1, 0, device=codes.device)
 
     def flush(self) -> Tensor:
         return self._codec.decode(torch.cat(self._codes, dim=-1))

@@ -38,6 +38,11 @@ class StageModel(nn.Module):
         self.requires: dict[str, str] = {}
         self.card: dict[str, Any] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return self.transformer.table.device
+
     @torch.no_grad()
     def start_from(self, codebooks: Tensor, rng: torch.Generator) -> None:
         """Let codes that sound alike start with embeddings that are alike.
