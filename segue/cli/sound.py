@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from segue import audio, units
 from segue.bundle import Bundle, load
+from segue.cli.groups import spelt_out
 from segue.cli.options import BundleOption, DeviceOption, ThreadsOption, check_out, choose_device, notes_of, use_threads
 from segue.errors import SegueError
+from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import SYSTEMS, Generation, System
 from segue.generate.options import Options
 from segue.generate.repetition import LOOPS_FROM, Repetition
@@ -24,90 +27,90 @@ from segue.terminal import bars, err, stage_bars
 OutOption = Annotated[
     Path, typer.Option("--out", help="File to write; with --stream, - is standard output.", allow_dash=True)
 ]
-SecondsOption = Annotated[float, typer.Option(help="To make.")]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same bytes.")]
-TemperatureOption = Annotated[
-    tuple[float, float, float] | None,
-    typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
-]
-TopKOption = Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")]
-TopPOption = Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")]
-NumOption = Annotated[int, typer.Option(help="How many to make; beyond one, OUT is numbered.")]
-StopOption = Annotated[bool, typer.Option("--stop-at-end", help="End early where the model ends.")]
-SystemOption = Annotated[
-    str, typer.Option(help="full; or the paper's baselines: acoustic-only (no semantic tokens), semantic-only.")
-]
-StreamOption = Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")]
 
 
+@dataclass(frozen=True)
+class Making:
+    """The options of every verb that makes sound."""
+
+    bundle: BundleOption = "speech"
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0
+    num: Annotated[int, typer.Option(help="How many to make; beyond one, OUT is numbered.")] = 1
+    temperature: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
+    ] = None
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")] = None
+    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")] = None
+    stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="End early where the model ends.")] = False
+    system: Annotated[
+        str, typer.Option(help="full; or the paper's baselines: acoustic-only (no semantic tokens), semantic-only.")
+    ] = "full"
+    stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
+        False
+    )
+    as_json: Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")] = False
+    device: DeviceOption = "auto"
+    threads: ThreadsOption = None
+
+    def load(self) -> Bundle:
+        """The bundle, on the device."""
+        use_threads(self.threads)
+        return load(self.bundle, choose_device(self.device))
+
+    def options(self, on_progress: StageProgress) -> Options:
+        """What the bundle is to be asked for."""
+        known: System | None = next((name for name in SYSTEMS if name == self.system), None)
+        if known is None:
+            raise SegueError(f"--system {self.system}: one of {', '.join(SYSTEMS)}")
+        return Options(
+            seed=self.seed,
+            num=self.num,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            stop_at_end=self.stop_at_end,
+            system=known,
+            on_progress=on_progress,
+        )
+
+
+@spelt_out
 def continue_(
     prompt: Annotated[Path, typer.Argument(help="Sound file that begins with the prompt.")],
     out: OutOption,
-    bundle: BundleOption = "speech",
+    making: Making,
     prompt_seconds: Annotated[float, typer.Option(help="The prompt is so much of the file's beginning.")] = 3.0,
-    seconds: SecondsOption = 7.0,
-    seed: SeedOption = 0,
-    temperature: TemperatureOption = None,
-    top_k: TopKOption = None,
-    top_p: TopPOption = None,
-    num: NumOption = 1,
-    stop_at_end: StopOption = False,
-    system: SystemOption = "full",
-    stream: StreamOption = False,
-    as_json: JsonOption = False,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    seconds: Annotated[float, typer.Option(help="To make.")] = 7.0,
 ) -> None:
     """Go on with a recording."""
-    began = time.perf_counter()
     if not 0 < prompt_seconds < float("inf"):
         raise SegueError(f"--prompt-seconds {prompt_seconds}: ask for more than 0")
-    outs = _outs(out, num, stream, as_json, prompt)
-    use_threads(threads)
-    loaded = load(bundle, choose_device(device))
-    wave = _beginning(prompt, prompt_seconds, loaded)
-    options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
-    with bars(quiet=as_json) as progress:
-        options["on_progress"] = stage_bars(progress)
-        made = loaded.continuation(wave.numpy(), loaded.sample_rate, seconds, **options)
-        figures = _write(made, outs, stream, began)
-    _tell(loaded, made, figures, as_json)
+
+    def begin(bundle: Bundle, options: Options) -> Generation:
+        wave = _beginning(prompt, prompt_seconds, bundle)
+        return bundle.continuation(wave.numpy(), bundle.sample_rate, seconds, **options)
+
+    _make(begin, making, out, prompt)
 
 
+@spelt_out
 def generate(
     out: OutOption,
+    making: Making,
     content: Annotated[Path | None, typer.Option(help="Recording to say again in another voice.")] = None,
-    bundle: BundleOption = "speech",
     seconds: Annotated[float | None, typer.Option(help="To make; 10, or as long as --content.")] = None,
-    seed: SeedOption = 0,
-    temperature: TemperatureOption = None,
-    top_k: TopKOption = None,
-    top_p: TopPOption = None,
-    num: NumOption = 1,
-    stop_at_end: StopOption = False,
-    system: SystemOption = "full",
-    stream: StreamOption = False,
-    as_json: JsonOption = False,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
 ) -> None:
     """Make sound out of nothing, or out of the semantic tokens of a recording."""
-    began = time.perf_counter()
-    outs = _outs(out, num, stream, as_json, content)
-    use_threads(threads)
-    loaded = load(bundle, choose_device(device))
-    options = _options(seed, num, temperature, top_k, top_p, stop_at_end, system)
-    with bars(quiet=as_json) as progress:
-        options["on_progress"] = stage_bars(progress)
+
+    def begin(bundle: Bundle, options: Options) -> Generation:
         if content is None:
-            made = loaded.generation(10.0 if seconds is None else seconds, **options)
-        else:
-            recording = audio.read(content, loaded.sample_rate)
-            notes_of(recording)
-            made = loaded.acoustic_generation(recording.wave.numpy(), loaded.sample_rate, seconds, **options)
-        figures = _write(made, outs, stream, began)
-    _tell(loaded, made, figures, as_json)
+            return bundle.generation(10.0 if seconds is None else seconds, **options)
+        recording = audio.read(content, bundle.sample_rate)
+        notes_of(recording)
+        return bundle.acoustic_generation(recording.wave.numpy(), bundle.sample_rate, seconds, **options)
+
+    _make(begin, making, out, content)
 
 
 def reconstruct(
@@ -129,43 +132,31 @@ def reconstruct(
     err.print(f"{out}: {recording.seconds:.2f} s at {bits / 1000:.1f} kbit/s ({count} codebooks)")
 
 
-def _outs(out: Path, num: int, stream: bool, as_json: bool, source: Path | None) -> list[Path]:
+def _outs(out: Path, making: Making, source: Path | None) -> list[Path]:
     """The files to write, found to be writable.
 
     Raises:
         SegueError: if they aren't, or standard output is asked for more than it can take.
     """
     if str(out) == "-":
-        if not stream or num != 1 or as_json:
+        if not making.stream or making.num != 1 or making.as_json:
             raise SegueError("--out -: standard output takes one sound, with --stream and without --json")
         return [out]
-    outs = [out] if num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(num)]
+    outs = [out] if making.num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(making.num)]
     for path in outs:
         check_out(path, source)
     return outs
 
 
-def _options(
-    seed: int,
-    num: int,
-    temperature: tuple[float, float, float] | None,
-    top_k: int | None,
-    top_p: float | None,
-    stop_at_end: bool,
-    system: str,
-) -> Options:
-    known: System | None = next((name for name in SYSTEMS if name == system), None)
-    if known is None:
-        raise SegueError(f"--system {system}: one of {', '.join(SYSTEMS)}")
-    return Options(
-        seed=seed,
-        num=num,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        stop_at_end=stop_at_end,
-        system=known,
-    )
+def _make(begin: Callable[[Bundle, Options], Generation], making: Making, out: Path, source: Path | None) -> None:
+    """Make what `begin` begins, into files, and tell of it."""
+    began = time.perf_counter()
+    outs = _outs(out, making, source)
+    bundle = making.load()
+    with bars(quiet=making.as_json) as progress:
+        made = begin(bundle, making.options(stage_bars(progress)))
+        figures = _write(made, outs, making.stream, began)
+    _tell(bundle, figures, making.as_json)
 
 
 def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> dict[str, Any]:
@@ -199,7 +190,7 @@ def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> di
     }
 
 
-def _tell(bundle: Bundle, made: Generation, figures: dict[str, Any], as_json: bool) -> None:
+def _tell(bundle: Bundle, figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({**figures, "bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}))
         return
