@@ -210,8 +210,8 @@ def _parallel(part: Part, stages: Stages) -> ParallelModel:
     found = ours.prefix[0], ours.target.num_codebooks, ours.target.size, ours.target.ratio, ours.frame_rate
     if found != wanted:
         raise SegueError(
-            f"the parallel decoder expects {ours.prefix[0]} and makes {ours.target}, which is not what the stages beside "
-            "it do; train it on their token store"
+            f"the parallel decoder expects {ours.prefix[0]} and makes {ours.target}, which is not what the stages "
+            "beside it do; train it on their token store"
         )
     return model
 

@@ -300,9 +300,7 @@ def paper() -> Recipe:
         fine_stage=stage(3.0, False, ("coarse",)),
         parallel=ParallelRecipe(  # arXiv 2305.09636, section 4: 12 layers, 16 heads, kernel 5, windows of up to 30 s
             ParallelConfig(width=1024, depth=12, heads=16, feedforward=4, dropout=0.1, embedding_width=1024),
-            TrainConfig(
-                steps=1_000_000, batch_size=256, crop_seconds=30.0, learning_rate=3e-4, warmup_steps=10_000
-            ),
+            TrainConfig(steps=1_000_000, batch_size=256, crop_seconds=30.0, learning_rate=3e-4, warmup_steps=10_000),
         ),
     )
 

@@ -11,18 +11,17 @@ Source: Borsos et al. 2023, SoundStorm (arXiv 2305.09636), sections 3.3 and 4; C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from segue.errors import SegueError
+from segue.generate.acoustic import StageProgress
 from segue.generate.sampling import Sampling, choose, rng_of, uniforms
 from segue.lm.masking import iterations_a_level, masked_after, surest
 from segue.lm.parallel import ParallelModel
-
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Parallel:
         size = crop if window_frames is None else min(crop, window_frames) // self._cut * self._cut
         if size < 2 * self._cut or not 0 < new_share < 1:
             raise SegueError(
-                f"window_frames {window_frames}, new_share {new_share}: give at least {2 * self._cut} frames and a share "
+                f"window_frames {window_frames}, new_share {new_share}: give {2 * self._cut} frames or more, and a share "
                 "between 0 and 1"
             )
         self.most_frames = min(max(1, round(size * new_share / self._cut)) * self._cut, size - self._cut)
@@ -168,23 +167,24 @@ class Parallel:
 
     def _check(self, semantic: Tensor, codes: Tensor, frames: int, rows: Sequence[int]) -> None:
         stage = self.model.stage
-        levels, size = stage.target.num_codebooks, stage.target.size
+        units, target = stage.prefix[0], stage.target
         if frames < 1:
             raise SegueError(f"frames {frames}: ask for at least 1")
-        if codes.ndim != 3 or codes.shape[:2] != (len(rows), levels):
-            raise SegueError(f"parallel decoder: codes {tuple(codes.shape)}, expected ({len(rows)}, {levels}, T)")
-        if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < size):
-            raise SegueError(f"parallel decoder: codes {int(codes.min())} to {int(codes.max())}; 0 to {size - 1} exist")
-        needed = stage.prefix[0].frames((codes.shape[-1] + frames) * stage.target.ratio)
+        if codes.ndim != 3 or codes.shape[:2] != (len(rows), target.num_codebooks):
+            raise SegueError(
+                f"parallel decoder: codes {tuple(codes.shape)}, expected ({len(rows)}, {target.num_codebooks}, T)"
+            )
+        needed = units.frames((codes.shape[-1] + frames) * target.ratio)
         if semantic.ndim != 2 or semantic.shape[0] != len(rows) or 0 < semantic.shape[1] < needed:
             raise SegueError(
                 f"parallel decoder: semantic tokens {tuple(semantic.shape)}, expected ({len(rows)}, at least {needed})"
             )
-        if semantic.numel() and not (0 <= int(semantic.min()) and int(semantic.max()) < stage.prefix[0].size):
-            low, high = int(semantic.min()), int(semantic.max())
-            raise SegueError(f"parallel decoder: semantic tokens {low} to {high}; 0 to {stage.prefix[0].size - 1} exist")
         if not semantic.shape[1] and not stage.semantic_optional:
             raise SegueError(
                 "the parallel decoder was never trained without semantic tokens, so it can't do without them; "
                 "train it with --set without_semantic=0.1"
             )
+        for name, values, size in (("codes", codes, target.size), ("semantic tokens", semantic, units.size)):
+            low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+            if low < 0 or high >= size:
+                raise SegueError(f"parallel decoder: {name} {low} to {high}; only 0 to {size - 1} exist")

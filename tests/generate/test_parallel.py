@@ -1,4 +1,4 @@
-"""Filling in all codes at once: prompts untouched, rows by their own seed, stretches as the whole, bad input refused."""
+"""Filling in all codes at once: prompts untouched, rows by their seeds, stretches as the whole, bad input refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_was_known_is_seen_and_stays_and_all_else_is_filled(model, known, f
     before = codes.clone()
     made = Parallel(model, [3, 4], FEW).extend(semantic, codes, frames)
     assert made.shape == (2, BOOKS, frames) and made.dtype == torch.int64
-    assert 0 <= made.min() and made.max() < SIZE  # no "masked" is left
+    assert made.min() >= 0 and made.max() < SIZE  # no "masked" is left
     assert torch.equal(codes, before)
 
 
@@ -159,11 +159,11 @@ def test_without_semantic_tokens(model):
         (lambda s, c: (s, c[:, :3], 12), "codes"),
         (lambda s, c: (s, c[0], 12), "codes"),
         (lambda s, c: (s, c[:1], 12), "codes"),
-        (lambda s, c: (s, c + SIZE, 12), "0 to 7 exist"),
-        (lambda s, c: (s, c - SIZE, 12), "0 to 7 exist"),
+        (lambda s, c: (s, c + SIZE, 12), "only 0 to 7 exist"),
+        (lambda s, c: (s, c - SIZE, 12), "only 0 to 7 exist"),
         (lambda s, c: (s[:, :7], c, 12), "at least 8"),
         (lambda s, c: (s[:, None], c, 12), "semantic tokens"),
-        (lambda s, c: (s + UNITS, c, 12), "0 to 5 exist"),
+        (lambda s, c: (s + UNITS, c, 12), "only 0 to 5 exist"),
         (lambda s, c: (s, c, 0), "frames 0"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_every_round_fixes_some_and_the_last_one_all_that_are_left(total, rounds
     assert left[-1] == 0 and sum(fixed) == total and min(fixed) >= 1
     assert len(left) <= min(rounds, total) and (rounds < total or len(left) == total)
     if total >= 10 * rounds > 10:
-        assert all(later >= earlier - 1 for earlier, later in zip(fixed, fixed[1:], strict=False))
+        assert all(later >= earlier - 1 for earlier, later in pairwise(fixed))
         assert all(abs(n / total - math.cos(math.pi / 2 * (i + 1) / rounds)) < 0.1 for i, n in enumerate(left))
 
 
