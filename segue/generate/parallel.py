@@ -83,7 +83,7 @@ class Parallel:
         size = crop if window_frames is None else min(crop, window_frames) // self._cut * self._cut
         if size < 2 * self._cut or not 0 < new_share < 1:
             raise SegueError(
-                f"window_frames {window_frames}, new_share {new_share}: give {2 * self._cut} frames or more, and a share "
+                f"window_frames {window_frames}, new_share {new_share}: at least {2 * self._cut} frames, and a share "
                 "between 0 and 1"
             )
         self.most_frames = min(max(1, round(size * new_share / self._cut)) * self._cut, size - self._cut)
