@@ -1,5 +1,7 @@
 """A bundle: a codec, a semantic tokenizer and three stages that belong together, in a folder with `bundle.json`.
 
+A parallel acoustic decoder may stand beside the stages.
+
 wave (N,) -> prompt -> the three stages -> wave (B, N'). `bundle.json` names each part's folder, so that bundles
 may share a codec, or the reference of a published codec (`hf:facebook/encodec_24khz@8`); it also states each
 fingerprint, and a part that was trained on other tokens is refused.
@@ -26,17 +28,27 @@ from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
-from segue.generate.continuation import Continuation, Generation, Models, no_prompt, tokenize_prompt
+from segue.generate.continuation import (
+    DECODERS,
+    Continuation,
+    Decoder,
+    Generation,
+    Models,
+    no_prompt,
+    tokenize_prompt,
+)
 from segue.generate.options import Options, settings_of
 from segue.generate.stages import Stages
 from segue.lm.model import StageModel
+from segue.lm.parallel import ParallelModel
 from segue.semantic.tokenizer import SemanticTokenizer
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
 ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
+OPTIONAL_ROLES = ("parallel",)
 TEMPERATURES = (0.6, 0.8, 0.6)
-_KINDS = {"codec": "codec", "semantic": "semantic"}
+_KINDS = {"codec": "codec", "semantic": "semantic", "parallel": "parallel"}
 _FILE = "bundle.json"
 
 
@@ -53,6 +65,9 @@ class Bundle:
         cards: role -> what the part was trained on.
         fingerprints: role -> fingerprint.
         temperature: of the three stages unless something else is asked for.
+        parallel: makes all codes of a stretch at once, in place of the coarse and the fine stage; None where there is
+            none.
+        decoder: `ar` or `parallel`, unless the other is asked for.
     """
 
     name: str
@@ -63,6 +78,8 @@ class Bundle:
     cards: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
     temperature: tuple[float, float, float] = TEMPERATURES
+    parallel: ParallelModel | None = None
+    decoder: Decoder = "ar"
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +94,7 @@ class Bundle:
     @property
     def models(self) -> Models:
         """What sound is made with."""
-        return Models(self.codec, self.semantic, self.stages)
+        return Models(self.codec, self.semantic, self.stages, self.parallel)
 
     def continue_audio(
         self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
@@ -104,7 +121,7 @@ class Bundle:
     ) -> Generation:
         """As `continue_audio`, not yet made: `for chunk in bundle.continuation(wave, rate).stream()`."""
         prompt = tokenize_prompt(self.models, *self._both_rates(wave, sample_rate))
-        return Generation(self.models, prompt, seconds, settings_of(options, self.temperature))
+        return Generation(self.models, prompt, seconds, settings_of(options, self.temperature, self.decoder))
 
     def generation(self, seconds: float = 10.0, **options: Unpack[Options]) -> Generation:
         """Sound out of nothing (the paper's unconditional generation); `run` or `stream` it.
@@ -116,7 +133,9 @@ class Bundle:
         Raises:
             SegueError: if an option is out of range.
         """
-        return Generation(self.models, no_prompt(self.models), seconds, settings_of(options, self.temperature))
+        return Generation(
+            self.models, no_prompt(self.models), seconds, settings_of(options, self.temperature, self.decoder)
+        )
 
     @torch.no_grad()
     def acoustic_generation(
@@ -141,7 +160,7 @@ class Bundle:
         models = self.models
         heard = tokenize_prompt(models, *self._both_rates(wave, sample_rate))
         whole = heard.codes.shape[1] / models.codec.frame_rate
-        settings = settings_of(options, self.temperature)
+        settings = settings_of(options, self.temperature, self.decoder)
         return Generation(models, no_prompt(models), whole if seconds is None else seconds, settings, heard.semantic)
 
     def _both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -175,7 +194,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
     with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
         codec, semantic = codec_from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
-    for model in (codec, semantic, stages.semantic, stages.coarse, stages.fine):
+        parallel = _parallel(parts["parallel"], stages) if "parallel" in parts else None
+    for model in (codec, semantic, stages.semantic, stages.coarse, stages.fine, *([parallel] if parallel else [])):
         assert isinstance(model, nn.Module)
         model.to(device)
     frames_a_cut(codec.frame_rate, semantic.frame_rate)
@@ -183,6 +203,9 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
     temperature = description.get("temperature", list(TEMPERATURES))
     if not (isinstance(temperature, list) and len(temperature) == 3 and all(isinstance(t, float) for t in temperature)):
         raise SegueError(f"{folder / _FILE}: temperature {temperature}: three numbers such as [0.6, 0.8, 0.6]")
+    decoder: Decoder | None = next((name for name in DECODERS if name == description.get("decoder", "ar")), None)
+    if decoder is None or (decoder == "parallel" and parallel is None):
+        raise SegueError(f"{folder / _FILE}: decoder {description['decoder']!r}: ar, or parallel where there is one")
     return Bundle(
         name=str(description.get("name", folder.name)),
         folder=folder,
@@ -192,7 +215,28 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
         cards={role: part.card for role, part in parts.items()},
         fingerprints={role: part.fingerprint for role, part in parts.items()},
         temperature=(temperature[0], temperature[1], temperature[2]),
+        parallel=parallel,
+        decoder=decoder,
     )
+
+
+def _parallel(part: Part, stages: Stages) -> ParallelModel:
+    """The parallel decoder, for codes such as the coarse and the fine stage make.
+
+    Raises:
+        SegueError: if it makes others.
+    """
+    model = ParallelModel.from_part(part)
+    ours, coarse, fine = (m.stage for m in (model, stages.coarse, stages.fine))
+    books = coarse.target.num_codebooks + fine.target.num_codebooks
+    wanted = stages.semantic.stage.target, books, coarse.target.size, coarse.target.ratio, coarse.frame_rate
+    found = ours.prefix[0], ours.target.num_codebooks, ours.target.size, ours.target.ratio, ours.frame_rate
+    if found != wanted:
+        raise SegueError(
+            f"the parallel decoder expects {ours.prefix[0]} and makes {ours.target}, which is not what the stages "
+            "beside it do; train it on their token store"
+        )
+    return model
 
 
 def locate(name: str | Path) -> Path:
@@ -224,8 +268,9 @@ def load_parts(folder: Path) -> dict[str, Part]:
     if description.get("format_version") != FORMAT_VERSION:
         raise SegueError(f"{folder}: bundle format {description.get('format_version')}, {FORMAT_VERSION} is read here")
     parts, entries = {}, description.get("parts")
-    for role in ROLES:
-        parts[role] = _read_entry(folder, role, entries.get(role) if isinstance(entries, dict) else None)
+    stated = entries if isinstance(entries, dict) else {}
+    for role in (*ROLES, *(role for role in OPTIONAL_ROLES if role in stated)):
+        parts[role] = _read_entry(folder, role, stated.get(role))
     check_parts(parts)
     return parts
 
@@ -296,7 +341,7 @@ def check_parts(parts: dict[str, Part]) -> None:
         SegueError: naming the stage and both fingerprints.
     """
     here = {tokenizer: parts[tokenizer].fingerprint for tokenizer in ROLES[:2]}
-    for role in ROLES[2:]:
+    for role in (role for role in (*ROLES[2:], *OPTIONAL_ROLES) if role in parts):
         for tokenizer, wanted in parts[role].requires.items():
             if here[tokenizer] != wanted:
                 raise SegueError(
@@ -317,14 +362,14 @@ def save_bundle(
         folder: of the bundle.
         name: of the bundle.
         part_folders: role -> folder of the part, inside `folder` or beside it; for the codec also the reference of a
-            published one.
+            published one. `parallel` may be left out.
         temperature: of the three stages unless a user asks for something else.
 
     Raises:
         SegueError: if parts are missing, damaged or don't belong together.
     """
     parts, entries = {}, {}
-    for role in ROLES:
+    for role in (*ROLES, *(role for role in OPTIONAL_ROLES if role in part_folders)):
         place = part_folders[role]
         if role == "codec" and is_reference(place):
             parts[role] = read_part(str(place))

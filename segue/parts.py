@@ -20,14 +20,16 @@ from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
 from segue.lm.model import StageModel
-from segue.lm.stage import Stage, StreamName, coarse_stage, fine_stage, semantic_stage
-from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
+from segue.lm.parallel import ParallelModel
+from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine_stage, semantic_stage
+from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
 from segue.train import loop
 from segue.train.codec import CodecTraining
 from segue.train.fabric import Precision, World, alone
 from segue.train.lm import StageTraining
 from segue.train.loop import Event, TrainConfig
+from segue.train.parallel import ParallelTraining
 from segue.train.semantic import SemanticTraining
 
 HELD_OUT_ONE_IN = 20
@@ -145,16 +147,13 @@ def train_stage(
         SegueError: if store or folder can't be used, or training diverges.
     """
     config = recipe.train
-    tokens = TokenStore.open(store)
-    held_out = TokenStore.open(valid_store) if valid_store else None
-    if held_out and held_out.header != tokens.header:
-        raise SegueError(f"{valid_store}: made by other tokenizers than {store}; tokenise both with the same")
+    tokens, held_out = _stores(store, valid_store)
     stage = make_stage(name, recipe, num_coarse, tokens)
     model = StageModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
     codebooks = load_codebooks(store)
     if codebooks is not None:
         model.start_from(codebooks, loop.generator(config.seed, 0, 3))
-    requires = {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
+    requires = _requires(tokens)
     world = world or alone(device, precision)
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     training = StageTraining(model, requires, *limits, recipe.optimiser, config.accumulate, world)
@@ -163,14 +162,60 @@ def train_stage(
     describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
     held = valid.batch if valid else None
     seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
-    card = {
-        "clips": len(tokens),
-        "hours": round(tokens.seconds / 3600, 3),
-        "licence": licence,
-        "steps": config.steps,
-        "training_seconds": round(seconds),
-    }
-    return _keep(training.export(card), out, world)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds)), out, world)
+
+
+def train_parallel(
+    recipe: ParallelRecipe,
+    store: Path,
+    valid_store: Path | None,
+    out: Path,
+    licence: str = "",
+    watch: Watch = lambda event: None,
+    world: World | None = None,
+    wandb: str | None = None,
+) -> Path:
+    """Train the parallel acoustic decoder on a token store; returns the folder of the artifact.
+
+    Args:
+        recipe: sizes and times.
+        store: tokens to train on.
+        valid_store: tokens held out; None trains without validation.
+        out: folder of the run.
+        licence: of the data, for the model card.
+        watch: told of every event, in the first process.
+        world: processes to train with; None is one on the CPU.
+        wandb: project of Weights & Biases to log to as well.
+
+    Raises:
+        SegueError: if store or folder can't be used, or training diverges.
+    """
+    config = recipe.train
+    tokens, held_out = _stores(store, valid_store)
+    header = tokens.header
+    stage = acoustic_stage(
+        header.vocab_size,
+        header.num_codebooks,
+        header.codebook_size,
+        header.semantic_frame_rate,
+        header.codec_frame_rate,
+        config.crop_seconds,
+    )
+    stage = replace(stage, semantic_optional=recipe.without_semantic > 0)
+    model = ParallelModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
+    codebooks = load_codebooks(store)
+    if codebooks is not None:
+        model.start_from(codebooks, loop.generator(config.seed, 0, 3))
+    requires = _requires(tokens)
+    world = world or alone()
+    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+    training = ParallelTraining(model, requires, *limits, recipe.level_skew, config.accumulate, world)
+    batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size, recipe.without_semantic)
+    valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
+    describe = {"part": "parallel decoder", "recipe": to_disk(recipe), "requires": requires}
+    held = valid.batch if valid else None
+    seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds)), out, world)
 
 
 def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:
@@ -228,6 +273,29 @@ def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clip
 
 def _describe(recipe: CodecRecipe | SemanticRecipe, data: SoundData) -> dict[str, Any]:
     return {"recipe": to_disk(recipe), "data": [folder.name for folder in data.folders]}
+
+
+def _stores(store: Path, valid_store: Path | None) -> tuple[TokenStore, TokenStore | None]:
+    """Tokens to train on and tokens held out, of the same tokenizers."""
+    tokens = TokenStore.open(store)
+    held_out = TokenStore.open(valid_store) if valid_store else None
+    if held_out and held_out.header != tokens.header:
+        raise SegueError(f"{valid_store}: made by other tokenizers than {store}; tokenise both with the same")
+    return tokens, held_out
+
+
+def _requires(tokens: TokenStore) -> dict[str, str]:
+    return {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
+
+
+def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, seconds: float) -> dict[str, Any]:
+    return {
+        "clips": len(tokens),
+        "hours": round(tokens.seconds / 3600, 3),
+        "licence": licence,
+        "steps": config.steps,
+        "training_seconds": round(seconds),
+    }
 
 
 def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) -> dict[str, Any]:

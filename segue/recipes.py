@@ -9,6 +9,7 @@ from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import CodecConfig
 from segue.config import later
 from segue.errors import SegueError
+from segue.lm.parallel import ParallelConfig
 from segue.lm.stage import StreamName
 from segue.lm.transformer import TransformerConfig
 from segue.semantic.conformer import EncoderConfig
@@ -66,6 +67,23 @@ class StageRecipe:
 
 
 @dataclass(frozen=True)
+class ParallelRecipe:
+    """The parallel acoustic decoder and its training; `train.crop_seconds` is the longest window it sees.
+
+    Attributes:
+        model: size of the Conformer.
+        train: how long and how fast.
+        level_skew: codebook q (from 0) is asked in proportion to (q + 1) ** -level_skew; the paper asks all alike.
+        without_semantic: as of `StageRecipe`.
+    """
+
+    model: ParallelConfig
+    train: TrainConfig
+    level_skew: float = 0.0
+    without_semantic: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything from raw audio to a bundle.
 
@@ -77,6 +95,7 @@ class Recipe:
         semantic_stage: what comes next.
         coarse_stage: how it sounds.
         fine_stage: in detail.
+        parallel: coarse and fine codes together, in place of both stages; `segue fit` leaves it out.
     """
 
     name: str
@@ -86,6 +105,7 @@ class Recipe:
     semantic_stage: StageRecipe
     coarse_stage: StageRecipe
     fine_stage: StageRecipe
+    parallel: ParallelRecipe
 
     def stage(self, name: StreamName) -> StageRecipe:
         """The recipe of the stage that predicts `name`."""
@@ -171,6 +191,23 @@ def tiny() -> Recipe:
             ),
             without_semantic=0.1,
         ),
+        parallel=ParallelRecipe(
+            ParallelConfig(width=192, depth=4, heads=4, feedforward=2),
+            TrainConfig(
+                steps=2000,
+                batch_size=12,
+                crop_seconds=4.0,
+                learning_rate=2e-3,
+                warmup_steps=50,
+                cooldown_fraction=0.4,
+                ema_decay=0.99,
+                validate_every=100,
+                validate_batches=8,
+                checkpoint_every=100,
+            ),
+            level_skew=0.5,
+            without_semantic=0.05,
+        ),
     )
 
 
@@ -220,6 +257,13 @@ def small() -> Recipe:
             ),
             without_semantic=0.1,
         ),
+        parallel=ParallelRecipe(
+            ParallelConfig(width=512, depth=8, heads=8, feedforward=4, dropout=0.1, embedding_width=128),
+            TrainConfig(
+                steps=100_000, batch_size=32, crop_seconds=10.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
+            ),
+            without_semantic=0.1,
+        ),
     )
 
 
@@ -254,6 +298,10 @@ def paper() -> Recipe:
         semantic_stage=stage(30.0, True, ()),
         coarse_stage=stage(10.0, True, ("semantic",)),
         fine_stage=stage(3.0, False, ("coarse",)),
+        parallel=ParallelRecipe(  # arXiv 2305.09636, section 4: 12 layers, 16 heads, kernel 5, windows of up to 30 s
+            ParallelConfig(width=1024, depth=12, heads=16, feedforward=4, dropout=0.1, embedding_width=1024),
+            TrainConfig(steps=1_000_000, batch_size=256, crop_seconds=30.0, learning_rate=3e-4, warmup_steps=10_000),
+        ),
     )
 
 

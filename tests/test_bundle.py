@@ -13,10 +13,12 @@ import tiny
 import torch
 
 import segue
-from segue.artifact import load_part
+from segue.artifact import load_part, save_part
 from segue.bundle import ROLES, bundled_names, load, locate, save_bundle
 from segue.errors import SegueError
 from segue.generate.sampling import Sampling
+from segue.lm.parallel import ParallelModel
+from segue.lm.stage import acoustic_stage
 
 PROMPT = tiny.sound(1.0, 3)
 
@@ -93,6 +95,49 @@ def test_a_missing_part_is_named(copied, role):
     edit(copied, lambda d: d["parts"].pop(role))
     with pytest.raises(SegueError, match=f"the part {role} is missing"):
         load(copied)
+
+
+@pytest.fixture
+def with_parallel(tmp_path):
+    """A bundle with the optional part, to spoil."""
+    return tiny.make_bundle(tmp_path / "with", parallel=True)
+
+
+def test_a_parallel_decoder_may_come_along(with_parallel, bundle, cli):
+    loaded = load(with_parallel)
+    assert bundle.parallel is None and loaded.parallel is not None and not loaded.parallel.training
+    assert set(loaded.fingerprints) == {*ROLES, "parallel"} and loaded.fingerprint != bundle.fingerprint
+    assert {role: loaded.fingerprints[role] for role in ROLES} == bundle.fingerprints
+    told = cli("info", with_parallel)
+    assert told.code == 0 and f"parallel       | {loaded.fingerprints['parallel']}" in told.out.replace("│", "|")
+    edit(with_parallel, lambda d: d["parts"].pop("parallel"))
+    assert load(with_parallel).fingerprint == bundle.fingerprint
+
+
+def test_a_parallel_decoder_that_does_not_belong_is_refused(with_parallel, other_folder, tmp_path):
+    other = tiny.make_bundle(tmp_path / "other", seed=1, parallel=True)
+    shutil.rmtree(with_parallel / "parallel")
+    with pytest.raises(SegueError, match=r"parallel/part\.json: not found"):
+        load(with_parallel)
+    shutil.copytree(other / "parallel", with_parallel / "parallel")
+    with pytest.raises(SegueError, match=r"parallel has fingerprint .* put that part back"):
+        load(with_parallel)
+    edit(with_parallel, lambda d: d["parts"]["parallel"].update(fingerprint=load_part(other / "parallel").fingerprint))
+    with pytest.raises(SegueError, match=r"parallel was trained on .* parts of different bundles don't mix"):
+        load(with_parallel)
+    stage = load_part(with_parallel / "fine_stage").fingerprint
+    edit(with_parallel, lambda d: d["parts"].update(parallel={"folder": "fine_stage", "fingerprint": stage}))
+    with pytest.raises(SegueError, match="a parallel was asked for"):
+        load(with_parallel)
+
+
+def test_a_parallel_decoder_makes_the_codes_that_the_stages_make(with_parallel):
+    part = load_part(with_parallel / "parallel")
+    few = ParallelModel(acoustic_stage(tiny.VOCAB, 3, tiny.CODES, crop_seconds=1.0), tiny.PARALLEL, tiny.rng())
+    save_part(few.to_part(part.requires, {}), with_parallel / "parallel")
+    save_bundle(with_parallel, "few", {role: with_parallel / role for role in (*ROLES, "parallel")})
+    with pytest.raises(SegueError, match="not what the stages beside it do"):
+        load(with_parallel)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import soundfile
 import tiny
 
 from segue import audio
+from segue.artifact import load_part
 from segue.bundle import load
 
 PROMPT = ("--prompt-seconds", "1", "--seconds", "0.4")
@@ -248,6 +249,15 @@ def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder)
     refused(cli(*command), tmp_path, "give --resume")
     assert cli(*command, "--resume").code == 0
     refused(cli(*command, "--resume", "--set", "train.learning_rate=0.5"), tmp_path, "learning_rate")
+    tiny_sizes = ["model.width=16", "model.depth=1", "model.heads=2", "model.embedding_width=8", *small[-3:]]
+    sizes = [option for value in tiny_sizes for option in ("--set", value)]
+    at_once = ("train", "parallel", "--data", store, "--valid", store, "--out", tmp_path / "at-once", *sizes)
+    trained = cli(*at_once)
+    assert trained.code == 0 and '"loss_11"' in (tmp_path / "at-once" / "log.jsonl").read_text(), trained
+    refused(cli(*at_once), tmp_path, "give --resume")
+    assert cli(*at_once, "--resume", "--set", "train.steps=3").code == 0
+    requires = load_part(tmp_path / "at-once" / "artifact", "parallel").requires
+    assert requires == {key: load(bundle_folder).fingerprints[key] for key in ("codec", "semantic")}
 
 
 @pytest.mark.parametrize(
@@ -268,11 +278,13 @@ def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder)
         (("train", "codec", "--set", "model.spectral.hop=150"), "hop 150"),
         (("train", "lm", "--stage", "rough"), "--stage rough"),
         (("train", "lm", "--stage", "fine"), "no token store here"),
+        (("train", "parallel"), "no token store here"),
+        (("train", "parallel", "--set", "model.conv_width=4"), "conv_width 4"),
     ],
 )
 def test_training_with_what_does_not_exist_is_refused(cli, tmp_path, arguments, about):
     folder = tiny.corpus(tmp_path / "sounds", 1, 1.5)
-    soon_over = () if "lm" in arguments else ("--set", "train.steps=1", "--set", "train.batch_size=1")
+    soon_over = () if {"lm", "parallel"} & set(arguments) else ("--set", "train.steps=1", "--set", "train.batch_size=1")
     arguments = (*arguments[:2], *soon_over, *arguments[2:])
     refused(cli(*arguments, "--data", folder, "--out", tmp_path / "run"), tmp_path, about)
 

@@ -16,7 +16,8 @@ from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import CodecConfig, SoundStream
 from segue.codec.spectral import SpectralConfig
 from segue.lm.model import StageModel
-from segue.lm.stage import coarse_stage, fine_stage, semantic_stage
+from segue.lm.parallel import ParallelConfig, ParallelModel
+from segue.lm.stage import acoustic_stage, coarse_stage, fine_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
 from segue.semantic.conformer import EncoderConfig
 from segue.semantic.objective import ObjectiveConfig
@@ -53,6 +54,7 @@ SEMANTIC = SemanticConfig(
     ObjectiveConfig(entries=8, codebooks=1, codebook_size=16, contrastive_width=8, projection_width=4),
 )
 TRANSFORMER = TransformerConfig(width=16, depth=1, heads=2, feedforward=16, embedding_width=8)
+PARALLEL = ParallelConfig(width=16, depth=1, heads=2, feedforward=1, conv_width=3, embedding_width=8)
 OBJECTIVE = CodecObjective(
     warm_steps=2,
     adversarial_start_step=4,
@@ -127,8 +129,8 @@ def make_semantic(seed: int = 0) -> SemanticTokenizer:
     return training.tokenizer()
 
 
-def make_bundle(folder: Path, seed: int = 0) -> Path:
-    """A whole bundle of random parts on disk."""
+def make_bundle(folder: Path, seed: int = 0, parallel: bool = False) -> Path:
+    """A whole bundle of random parts on disk, with or without a parallel decoder."""
     codec, semantic = make_codec(seed=seed), make_semantic(seed)
     requires = {"semantic": semantic.fingerprint, "codec": codec.fingerprint}
     stages = {
@@ -139,6 +141,9 @@ def make_bundle(folder: Path, seed: int = 0) -> Path:
     card = {"hours": 0.01, "steps": 0, "licence": "CC0"}
     parts = {"codec": codec.to_part(card), "semantic": semantic.to_part(card)}
     parts |= {role: StageModel(stage, TRANSFORMER, rng(seed)).to_part(requires, card) for role, stage in stages.items()}
+    if parallel:
+        model = ParallelModel(acoustic_stage(VOCAB, 12, CODES, crop_seconds=1.0), PARALLEL, rng(seed))
+        parts["parallel"] = model.to_part(requires, card)
     for role, part in parts.items():
         save_part(part, folder / role)
     save_bundle(folder, "tiny", {role: folder / role for role in parts})

@@ -14,7 +14,7 @@ from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
-from segue.cli.training import fit, train_codec, train_lm, train_semantic
+from segue.cli.training import fit, train_codec, train_lm, train_parallel, train_semantic
 from segue.errors import SegueError
 from segue.terminal import err
 
@@ -39,6 +39,7 @@ app.add_typer(train_app, name="train")
 train_app.command("codec")(train_codec)
 train_app.command("semantic")(train_semantic)
 train_app.command("lm")(train_lm)
+train_app.command("parallel")(train_parallel)
 
 
 def main() -> None:

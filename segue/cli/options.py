@@ -93,14 +93,19 @@ def start_world(device: str, devices: int, nodes: int, strategy: str, precision:
     """
     from segue.train.fabric import Hardware, Precision, Strategy, start
 
-    how = _one_of("--strategy", strategy, get_args(Strategy))
+    how = one_of("--strategy", strategy, get_args(Strategy))
     if how == "fsdp" and not can_shard:
         raise SegueError("--strategy fsdp: only the stages' models are large enough to be spread out; use ddp here")
-    numbers = _one_of("--precision", precision, get_args(Precision))
+    numbers = one_of("--precision", precision, get_args(Precision))
     return start(Hardware(choose_device(device), devices, nodes, how, numbers))
 
 
-def _one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
+def one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
+    """A value that must be one of those known.
+
+    Raises:
+        SegueError: if it is none.
+    """
     if value not in known:
         raise SegueError(f"{option} {value}: one of {', '.join(known)}")
     return value

@@ -16,10 +16,19 @@ from torch import Tensor
 from segue import audio, units
 from segue.bundle import Bundle, load
 from segue.cli.groups import spelt_out
-from segue.cli.options import BundleOption, DeviceOption, ThreadsOption, check_out, choose_device, notes_of, use_threads
+from segue.cli.options import (
+    BundleOption,
+    DeviceOption,
+    ThreadsOption,
+    check_out,
+    choose_device,
+    notes_of,
+    one_of,
+    use_threads,
+)
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
-from segue.generate.continuation import SYSTEMS, Generation, System
+from segue.generate.continuation import DECODERS, ITERATIONS, SYSTEMS, Generation
 from segue.generate.options import Options
 from segue.generate.repetition import LOOPS_FROM, Repetition
 from segue.terminal import bars, err, stage_bars
@@ -46,6 +55,10 @@ class Making:
     system: Annotated[
         str, typer.Option(help="full; or the paper's baselines: acoustic-only (no semantic tokens), semantic-only.")
     ] = "full"
+    decoder: Annotated[
+        str | None, typer.Option(help="ar (coarse stage, fine stage) or parallel; the bundle's own by default.")
+    ] = None
+    iterations: Annotated[int, typer.Option(help="Rounds of the parallel decoder's first codebook.")] = ITERATIONS
     stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
         False
     )
@@ -60,9 +73,6 @@ class Making:
 
     def options(self, on_progress: StageProgress) -> Options:
         """What the bundle is to be asked for."""
-        known: System | None = next((name for name in SYSTEMS if name == self.system), None)
-        if known is None:
-            raise SegueError(f"--system {self.system}: one of {', '.join(SYSTEMS)}")
         return Options(
             seed=self.seed,
             num=self.num,
@@ -70,7 +80,9 @@ class Making:
             top_k=self.top_k,
             top_p=self.top_p,
             stop_at_end=self.stop_at_end,
-            system=known,
+            system=one_of("--system", self.system, SYSTEMS),
+            decoder=None if self.decoder is None else one_of("--decoder", self.decoder, DECODERS),
+            iterations=self.iterations,
             on_progress=on_progress,
         )
 

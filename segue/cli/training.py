@@ -1,4 +1,4 @@
-"""Verbs that learn: `train codec | semantic | lm` and `fit`."""
+"""Verbs that learn: `train codec | semantic | lm | parallel` and `fit`."""
 
 from __future__ import annotations
 
@@ -133,6 +133,37 @@ def train_lm(
         made = parts.train_stage(
             name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, world=world, wandb=wandb
         )
+    _done(made, world)
+
+
+def train_parallel(
+    data: Annotated[Path, typer.Option("--data", help="Token store.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    recipe: RecipeOption = "tiny",
+    valid: Annotated[Path | None, typer.Option(help="Token store held out from training.")] = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    licence: LicenceOption = "",
+    device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    strategy: StrategyOption = "auto",
+    precision: PrecisionOption = "float32",
+    wandb: WandbOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train the parallel acoustic decoder (SoundStorm) on a token store."""
+    from segue import parts
+    from segue.config import override
+    from segue.recipes import recipe as named
+
+    _begin(out, resume)
+    chosen = override(named(recipe).parallel, set_ or [])
+    world = start_world(device, devices, nodes, strategy, precision, can_shard=True)
+    use_threads(threads)
+    with _shown(out, world) as progress:
+        told = train_bar(progress, "parallel decoder")
+        made = parts.train_parallel(chosen, data, valid, out, licence, told, world, wandb)
     _done(made, world)
 
 

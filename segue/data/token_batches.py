@@ -2,10 +2,13 @@
 
 A crop starts where a frame of every stream begins (on a semantic frame, as a rule); places within a clip are counted in
 the stage's ticks (see segue.lm.stage). Shapes: semantic (T_s,), codes (T, Q), both at the store's frame rates; a batch
-is a TokenBatch (B, L).
+is what the layout makes of them: a TokenBatch (B, L) or a FrameBatch (B, Q, T).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +16,28 @@ from torch import Tensor
 
 from segue.data.store import TokenStore
 from segue.errors import SegueError
-from segue.lm.sequence import Layout, TokenBatch, pad
 from segue.lm.stage import Stage, Stream
 
 POOL = 40
 """Times as many crops are drawn as a batch takes: those of a length from among them."""
 
 
-class TokenBatches:
+B = TypeVar("B")
+
+
+class Layout(Protocol[B]):
+    """What makes rows of a batch from cut streams: segue.lm.sequence.Layout or segue.lm.parallel.FrameLayout."""
+
+    stage: Stage
+
+    def train(self, prefix: Sequence[Tensor], target: Tensor, ends: bool) -> B:
+        """One row from one (Q, T) a prefix stream and the target (Q, T); `ends` where it ends with its clip."""
+
+    def pad(self, rows: Sequence[B]) -> B:
+        """Rows as one batch."""
+
+
+class TokenBatches(Generic[B]):
     """Random crops of a store's clips, laid out for one stage.
 
     Clips are drawn in proportion to their length, and a batch takes sequences of similar length from a larger draw,
@@ -38,7 +55,7 @@ class TokenBatches:
     """
 
     def __init__(
-        self, store: TokenStore, layout: Layout, seed: int, batch_size: int, without_semantic: float = 0.0
+        self, store: TokenStore, layout: Layout[B], seed: int, batch_size: int, without_semantic: float = 0.0
     ) -> None:
         _check(store, layout.stage)
         self._store = store
@@ -78,8 +95,8 @@ class TokenBatches:
             tokens += 1 + frames * stream.num_codebooks
         return tokens
 
-    def batch(self, step: int, rows: slice = slice(None)) -> TokenBatch:
-        """Batch `step`, or some rows of it: tokens, positions, slots and classes (B, L), padded on the right."""
+    def batch(self, step: int, rows: slice = slice(None)) -> B:
+        """Batch `step`, or some rows of it, padded on the right."""
         sequences = []
         left_out = np.random.default_rng([self._seed, step, 1]).random(self._batch_size) < self._without_semantic
         for (clip, start, stop), bare in zip(self.crops(step)[rows], left_out[rows], strict=True):
@@ -89,7 +106,7 @@ class TokenBatches:
                 prefix = [c[:, :0] if s.name == "semantic" else c for s, c in zip(streams, prefix, strict=False)]
             ends = stop == self._ticks[clip]
             sequences.append(self._layout.train(prefix, target, bool(ends)))
-        return pad(sequences)
+        return self._layout.pad(sequences)
 
     def _cut(self, stream: Stream, clip: int, start: int, stop: int) -> Tensor:
         """A stream (Q, T) of a clip between two ticks, `start` being on a cut."""

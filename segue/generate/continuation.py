@@ -23,14 +23,19 @@ from torch.nn.utils.rnn import pad_sequence
 from segue.codec.seam import Codec, frames_a_cut
 from segue.errors import SegueError
 from segue.generate.acoustic import AcousticDecoder, Autoregressive, StageProgress
+from segue.generate.parallel import Filling, Parallel
 from segue.generate.semantic_source import Continued, Nothing, Recorded, SemanticSource
 from segue.generate.stages import Stages, StageSampling
 from segue.generate.token_stream import Clock, TokenChunk, token_chunks
 from segue.generate.wave_stream import WaveStream
+from segue.lm.parallel import ParallelModel
 from segue.units import seconds_to_samples
 
 System = Literal["full", "acoustic-only", "semantic-only"]
+Decoder = Literal["ar", "parallel"]
+DECODERS: tuple[Decoder, ...] = ("ar", "parallel")
 SYSTEMS: tuple[System, ...] = ("full", "acoustic-only", "semantic-only")
+ITERATIONS = 16
 
 
 class SemanticTokenizer(Protocol):
@@ -46,11 +51,19 @@ class SemanticTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    """What sound is made with: two tokenizers and the language models of their tokens."""
+    """What sound is made with: two tokenizers and the language models of their tokens.
+
+    Attributes:
+        codec: wave <-> codes.
+        semantic: wave -> semantic tokens.
+        stages: the three stages.
+        parallel: stands in for the coarse and the fine stage where it is asked for.
+    """
 
     codec: Codec
     semantic: SemanticTokenizer
     stages: Stages
+    parallel: ParallelModel | None = None
 
     @property
     def clock(self) -> Clock:
@@ -67,6 +80,19 @@ class Models:
         """Q of the coarse and the fine stage together."""
         return sum(model.stage.target.num_codebooks for model in (self.stages.coarse, self.stages.fine))
 
+    def acoustic(self, settings: Settings) -> AcousticDecoder:
+        """Makes codes in the way asked for.
+
+        Raises:
+            SegueError: if there is no parallel decoder.
+        """
+        if settings.decoder == "ar":
+            return Autoregressive(self.stages, settings.sampling, settings.seeds)
+        if self.parallel is None:
+            raise SegueError("decoder parallel: this bundle has none; take ar, or train one with segue train parallel")
+        filling = Filling((settings.iterations, 1), settings.sampling.coarse)
+        return Parallel(self.parallel, settings.seeds, filling)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -77,16 +103,20 @@ class Settings:
         sampling: how freely each stage draws.
         system: `full`; `acoustic-only` leaves semantic tokens out, `semantic-only` the prompt's codes, so that the
             voice is lost: the two that the paper compares with.
+        decoder: `ar` makes codes with the coarse and the fine stage, `parallel` with the parallel decoder.
+        iterations: rounds of the parallel decoder's first codebook.
         stop_at_end: obey the semantic stage when it says that the clip is over.
         on_progress: called with the stage's name, frames made and frames wanted.
 
     Raises:
-        SegueError: if a seed is negative or none is given, or there is no such system.
+        SegueError: if a seed is negative or none is given, or there is no such system or decoder.
     """
 
     seeds: Sequence[int] = (0,)
     sampling: StageSampling = field(default_factory=StageSampling)
     system: System = "full"
+    decoder: Decoder = "ar"
+    iterations: int = ITERATIONS
     stop_at_end: bool = False
     on_progress: StageProgress | None = None
 
@@ -95,6 +125,8 @@ class Settings:
             raise SegueError(f"seeds {list(self.seeds)}: give at least one, none below 0")
         if self.system not in SYSTEMS:
             raise SegueError(f"system {self.system!r}: one of {', '.join(SYSTEMS)}")
+        if self.decoder not in DECODERS:
+            raise SegueError(f"decoder {self.decoder!r}: one of {', '.join(DECODERS)}")
 
 
 @dataclass(frozen=True)
@@ -275,7 +307,7 @@ class Generation:
             SegueError: on iterating, if a stage can't do what the system asks for.
         """
         prompt, settings, rows = self.prompt, self.settings, len(self.settings.seeds)
-        acoustic: AcousticDecoder = Autoregressive(self.models.stages, settings.sampling, settings.seeds)
+        acoustic = self.models.acoustic(settings)
         waves = [WaveStream(self.models.codec, prompt.wave, prompt.codes, self.wanted_samples) for _ in settings.seeds]
         sure = prompt.wave[: prompt.wave.shape[0] - waves[0].fade_samples]
         tokens = TokenChunk(

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
-from segue.generate.continuation import Settings, System
+from segue.generate.continuation import ITERATIONS, Decoder, Settings, System
 from segue.generate.sampling import Sampling
 from segue.generate.stages import StageSampling
 
@@ -24,6 +24,8 @@ class Options(TypedDict, total=False):
         top_p: draw among the likeliest tokens that together have this probability, in every stage.
         stop_at_end: stop early where the semantic stage says that the clip is over.
         system: `full` by default; `acoustic-only` and `semantic-only` are the paper's baselines.
+        decoder: `ar` (coarse stage, fine stage) or `parallel`; the bundle's own by default.
+        iterations: rounds of the parallel decoder's first codebook, 16 by default.
         on_progress: told stage, frames made and frames wanted.
     """
 
@@ -34,11 +36,13 @@ class Options(TypedDict, total=False):
     top_p: float | None
     stop_at_end: bool
     system: System
+    decoder: Decoder | None
+    iterations: int
     on_progress: StageProgress | None
 
 
-def settings_of(options: Options, temperature: Sequence[float]) -> Settings:
-    """The settings that options mean, with `temperature` where they name none.
+def settings_of(options: Options, temperature: Sequence[float], decoder: Decoder) -> Settings:
+    """The settings that options mean, with `temperature` and `decoder` where they name none.
 
     Raises:
         SegueError: if one is out of range.
@@ -52,9 +56,11 @@ def settings_of(options: Options, temperature: Sequence[float]) -> Settings:
         raise SegueError(f"num {num}: at least 1 continuation")
     drawn = [Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen]
     return Settings(
-        range(seed, seed + num),
-        StageSampling(*drawn),
-        options.get("system", "full"),
-        options.get("stop_at_end", False),
-        options.get("on_progress"),
+        seeds=range(seed, seed + num),
+        sampling=StageSampling(*drawn),
+        system=options.get("system", "full"),
+        decoder=options.get("decoder") or decoder,
+        iterations=options.get("iterations", ITERATIONS),
+        stop_at_end=options.get("stop_at_end", False),
+        on_progress=options.get("on_progress"),
     )

@@ -47,9 +47,7 @@ class StageModel(nn.Module):
     def start_from(self, codebooks: Tensor, rng: torch.Generator) -> None:
         """Let codes that sound alike start with embeddings that are alike.
 
-        Each codebook is centred, whitened along as many of its main axes as the table is wide, and turned into the
-        token table by a random rotation, at the length that random rows have. Fresh tables must meet every code many
-        times before they know its neighbours.
+        Fresh tables must meet every code many times before they know its neighbours; see `code_table`.
 
         Args:
             codebooks: (Q, size, W) vectors of the codec's codes.
@@ -61,10 +59,7 @@ class StageModel(nn.Module):
                 continue
             for index, first in enumerate(self.layout.offsets(stream)):
                 vectors = codebooks[stream.first_codebook + index]
-                axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0][:, : table.shape[1]]
-                whitened = axes * math.sqrt(vectors.shape[0] / axes.shape[1])
-                turned = torch.linalg.qr(torch.randn(table.shape[1], axes.shape[1], generator=rng))[0].T
-                table[first : first + stream.size] = (whitened @ turned).to(table)
+                table[first : first + stream.size] = code_table(vectors, table.shape[1], rng).to(table)
 
     def slot_losses(self, batch: TokenBatch, rng: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each codebook of the target.
@@ -108,3 +103,14 @@ class StageModel(nn.Module):
             raise SegueError(f"{stage.name} stage: weights don't fit the config; make the artifact again") from error
         model.requires, model.card = dict(part.requires), dict(part.card)
         return model.eval()
+
+
+def code_table(vectors: Tensor, width: int, rng: torch.Generator) -> Tensor:
+    """Embeddings (size, width) of a codebook (size, W) that keep who is whose neighbour.
+
+    It is centred, whitened along as many of its main axes as the table is wide, and turned by a random rotation, at
+    the length that random rows have.
+    """
+    axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0][:, :width]
+    whitened = axes * math.sqrt(vectors.shape[0] / axes.shape[1])
+    return whitened @ torch.linalg.qr(torch.randn(width, axes.shape[1], generator=rng))[0].T

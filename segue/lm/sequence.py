@@ -161,6 +161,10 @@ class Layout:
             classes[-1] = self.stage.target.size
         return TokenBatch(tokens[None], positions[None].to(tokens.device), slots[None], classes[None])
 
+    def pad(self, rows: Sequence[TokenBatch]) -> TokenBatch:
+        """Rows as one batch."""
+        return pad(rows)
+
     def streams(self, tokens: Tensor) -> list[Tensor]:
         """Flat tokens (L,) -> each stream's (Q, T): the inverse of `read`; a final <end> is left out."""
         if tokens[-1] == self.end:

@@ -4,6 +4,10 @@
     coarse stage     semantic          -> coarse codes      p(c | s)    how it sounds
     fine stage       semantic, coarse  -> fine codes        p(f | s, c) in detail
 
+and a fourth that may stand in for the last two, whose codes are filled in all at once (segue.lm.parallel):
+
+    acoustic stage   semantic          -> all codes         p(c, f | s)
+
 A stream is (num_codebooks, frames) integers; the semantic stream has one codebook. Time is counted in ticks of the
 fastest clock here: codec frames, or semantic frames where those are the shorter ones. A stream's `ratio` says how many
 ticks one of its own frames lasts, and every cut falls where a frame of every stream begins.
@@ -21,7 +25,7 @@ from segue.config import later
 from segue.errors import SegueError
 from segue.units import frames_to_seconds, seconds_to_frames
 
-StreamName = Literal["semantic", "coarse", "fine"]
+StreamName = Literal["semantic", "coarse", "fine", "acoustic"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Stream:
     """One kind of token along time.
 
     Attributes:
-        name: `semantic`, `coarse` or `fine`.
+        name: `semantic`, `coarse`, `fine`, or `acoustic`: coarse and fine together.
         first_codebook: where its codebooks begin among the codec's; 0 for semantic tokens.
         num_codebooks: tokens a frame.
         size: values a token can take.
@@ -56,7 +60,7 @@ class Stage:
     """What one language model is given and what it predicts.
 
     Attributes:
-        name: `semantic`, `coarse` or `fine`: the name of its target.
+        name: the name of its target.
         prefix: the streams it is conditioned on, in the order in which they stand before the target.
         target: the stream it predicts.
         frame_rate: ticks a second, in Hz: of the codec, or of the semantic tokenizer where that is the faster one.
@@ -142,6 +146,20 @@ def fine_stage(
     fine = Stream("fine", num_coarse, num_codebooks - num_coarse, codebook_size, clock.codec_ratio)
     streams = tuple(known[n] for n in prefix)
     return Stage("fine", streams, fine, clock.rate, clock.cut, crop_seconds, deduplicate)
+
+
+def acoustic_stage(
+    vocab_size: int,
+    num_codebooks: int = 12,
+    codebook_size: int = 1024,
+    semantic_frame_rate: float = 25.0,
+    codec_frame_rate: float = 50.0,
+    crop_seconds: float = 30.0,
+) -> Stage:
+    """All codebooks from the semantic tokens of the same stretch, whose repeats are kept (arXiv 2305.09636)."""
+    clock = _Clock(codec_frame_rate, semantic_frame_rate)
+    codes = Stream("acoustic", 0, num_codebooks, codebook_size, clock.codec_ratio)
+    return Stage("acoustic", (clock.semantic(vocab_size),), codes, clock.rate, clock.cut, crop_seconds)
 
 
 class _Clock:

@@ -12,12 +12,30 @@ Source: Conformer, arXiv 2005.08100, section 2; w2v-BERT, arXiv 2108.06209, sect
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.errors import SegueError
+
+
+class BlockConfig(Protocol):
+    """What a Conformer block asks of its config; see EncoderConfig for what each is."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feedforward(self) -> int: ...
+    @property
+    def conv_width(self) -> int: ...
+    @property
+    def attention_frames(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,7 @@ class Convolution(nn.Module):
 class ConformerBlock(nn.Module):
     """Half a feed-forward, attention, convolution, half a feed-forward, norm. Source: arXiv 2005.08100, section 2.4."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: BlockConfig) -> None:
         super().__init__()
         self.first = FeedForward(config.width, config.feedforward)
         self.attention = SelfAttention(config.width, config.heads)
@@ -190,7 +208,7 @@ class Encoder(nn.Module):
         return outputs
 
 
-def surroundings(hidden: Tensor, valid: Tensor | None, config: EncoderConfig) -> Surroundings:
+def surroundings(hidden: Tensor, valid: Tensor | None, config: BlockConfig) -> Surroundings:
     """Positions and masks of a batch (B, T, width), shared by all blocks."""
     frames, device = hidden.shape[1], hidden.device
     half_width = config.width // config.heads // 2

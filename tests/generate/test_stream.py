@@ -33,7 +33,8 @@ from segue.generate.sampling import rng_of, uniforms
 from segue.generate.semantic_source import Continued, Recorded
 from segue.generate.token_stream import stretches
 from segue.generate.wave_stream import WaveStream
-from segue.lm.stage import coarse_stage, fine_stage, semantic_stage
+from segue.lm.parallel import ParallelConfig, ParallelModel
+from segue.lm.stage import acoustic_stage, coarse_stage, fine_stage, semantic_stage
 from segue.lm.transformer import TransformerConfig
 
 
@@ -184,6 +185,37 @@ def test_each_system_knows_what_its_name_says():
         usual = new_codes(system, prompt)
         for name, other in changed.items():
             assert torch.equal(usual, new_codes(system, other)) == (name in deaf_to), (system, name)
+
+
+def parallel_models(optional: bool = False) -> Models:
+    stage = replace(acoustic_stage(UNITS, BOOKS, SIZE, crop_seconds=0.48), semantic_optional=optional)
+    config = ParallelConfig(width=16, depth=1, heads=2, feedforward=1, conv_width=3, embedding_width=8)
+    model = ParallelModel(stage, config, torch.Generator().manual_seed(0)).eval()
+    model.heads.data *= 20  # so that contexts matter
+    return replace(models_of(codec=StreamingCodec()), parallel=model)
+
+
+@pytest.mark.parametrize("system", ["full", "semantic-only", "acoustic-only"])
+def test_the_parallel_decoder_stands_in_for_coarse_and_fine_stage(system):
+    models = parallel_models(optional=True)
+    settings = {"seeds": (3, 4), "decoder": "parallel", "iterations": 3, "system": system}
+    generation = going_on(0.9, models=models, **settings)
+    chunks, whole = list(generation.stream()), generation.run()
+    assert torch.equal(torch.cat([chunk.wave for chunk in chunks], dim=1), whole.wave)
+    alone = going_on(0.9, models=models, **{**settings, "seeds": (4,)}).run()
+    assert torch.equal(alone.tokens.codes[0], whole.tokens.codes[1])
+    stages = going_on(0.9, models=models, seeds=(3, 4)).run()
+    assert torch.equal(stages.tokens.semantic, whole.tokens.semantic) == (system != "acoustic-only")
+    assert not torch.equal(stages.tokens.codes, whole.tokens.codes)
+
+
+def test_a_decoder_that_is_not_there_is_refused():
+    with pytest.raises(SegueError, match="this bundle has none"):
+        going_on(decoder="parallel").run()
+    with pytest.raises(SegueError, match="decoder 'both'"):
+        Settings(decoder="both")
+    with pytest.raises(SegueError, match="never trained without semantic tokens"):
+        going_on(models=parallel_models(), decoder="parallel", system="acoustic-only").run()
 
 
 def test_a_stage_that_never_went_without_semantic_tokens_says_so():

@@ -1,4 +1,4 @@
-"""`python kills.py FOLDER SEED`: three trainings in a row, killed ten times at random moments and gone on with.
+"""`python kills.py FOLDER SEED`: four trainings in a row, killed ten times at random moments and gone on with.
 
 Then once more without a kill. Leaves FOLDER/killed and FOLDER/unbroken, and a line on each kill on standard output.
 """
@@ -19,14 +19,16 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from segue.lm.model import StageModel
-from segue.lm.stage import coarse_stage
+from segue.lm.parallel import ParallelModel
+from segue.lm.stage import acoustic_stage, coarse_stage
 from segue.train import fabric
 from segue.train.codec import CodecTraining
 from segue.train.lm import StageTraining
 from segue.train.loop import Event, TrainConfig, run
+from segue.train.parallel import ParallelTraining
 from segue.train.semantic import SemanticTraining
 
-KINDS = ("codec", "semantic", "lm")
+KINDS = ("codec", "semantic", "lm", "parallel")
 KILLS = 10
 CONFIG = TrainConfig(
     steps=24,
@@ -52,6 +54,11 @@ def make(kind: str):
             tiny.SEMANTIC, tokenizer=dataclasses.replace(tiny.SEMANTIC.tokenizer, encoder=encoder), noise_db=-60.0
         )
         return SemanticTraining(config, 1, ema_decay=CONFIG.ema_decay), processes.sounds
+    if kind == "parallel":
+        stage = acoustic_stage(6, 2, 6, crop_seconds=0.4)
+        decoder = ParallelModel(stage, dataclasses.replace(tiny.PARALLEL, dropout=0.1), tiny.rng())
+        filling = ParallelTraining(decoder, {}, ema_decay=CONFIG.ema_decay)
+        return filling, lambda k, rows=slice(None): processes.frames(decoder, k, rows)
     model = StageModel(coarse_stage(6, 2, 6), dataclasses.replace(tiny.TRANSFORMER, dropout=0.1), tiny.rng())
     training = StageTraining(model, {}, ema_decay=CONFIG.ema_decay, optimiser="muon")
     return training, lambda k, rows=slice(None): processes.tokens(training, k, rows)

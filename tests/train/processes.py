@@ -18,12 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segue.lm.model import StageModel
+from segue.lm.parallel import FrameBatch, ParallelModel
 from segue.lm.sequence import TokenBatch, pad
-from segue.lm.stage import coarse_stage
+from segue.lm.stage import acoustic_stage, coarse_stage
 from segue.train import fabric
 from segue.train.codec import CodecTraining
 from segue.train.lm import StageTraining
 from segue.train.loop import generator
+from segue.train.parallel import ParallelTraining
 from segue.train.semantic import SemanticTraining
 
 ROWS, STEPS, RATE = 4, 6, 5e-4
@@ -40,6 +42,7 @@ JOBS = {
     "semantic": ("one", "parts", "two", "two-parts"),
     "lm": ("one", "parts", "two"),
     "lm-adamw": ("one", "two-parts", "fsdp"),
+    "parallel": ("one", "parts", "two", "fsdp"),
 }
 
 
@@ -52,11 +55,20 @@ def sounds(k: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
 
 def tokens(training: StageTraining, k: int, rows: slice = slice(None)) -> TokenBatch:
     """Sequences of unequal length, a function of `k`."""
+    return pad(_sequences(training.model.layout, k)[rows])
+
+
+def frames(model: ParallelModel, k: int, rows: slice = slice(None)) -> FrameBatch:
+    """The same as frames."""
+    return model.layout.pad(_sequences(model.layout, k)[rows])
+
+
+def _sequences(layout, k: int) -> list:
     rng, made = torch.Generator().manual_seed(k), []
     for row in range(ROWS):
         semantic = torch.randint(0, 6, (1, 2 + 2 * row), generator=rng)
-        made.append(training.model.layout.train([semantic], semantic.repeat_interleave(2, 1).expand(2, -1), row == 1))
-    return pad(made[rows])
+        made.append(layout.train([semantic], semantic.repeat_interleave(2, 1).expand(2, -1), row == 1))
+    return made
 
 
 def make(kind: str, world: fabric.World, accumulate: int):
@@ -67,6 +79,10 @@ def make(kind: str, world: fabric.World, accumulate: int):
     if kind == "semantic":
         config = dataclasses.replace(tiny.SEMANTIC, noise_db=-60.0)
         return SemanticTraining(config, 0, accumulate=accumulate, world=world), sounds
+    if kind == "parallel":
+        decoder = ParallelModel(acoustic_stage(6, 2, 6, crop_seconds=0.4), tiny.PARALLEL, tiny.rng())
+        filling = ParallelTraining(decoder, {}, 0.05, 1.0, 0.9, 0.5, accumulate, world)
+        return filling, lambda k, rows=slice(None): frames(decoder, k, rows)
     optimiser = "adamw" if kind.endswith("adamw") else "muon"
     model = StageModel(coarse_stage(6, 2, 6), tiny.TRANSFORMER, tiny.rng())
     training = StageTraining(model, {}, 0.05, 1.0, 0.9, optimiser, accumulate, world)

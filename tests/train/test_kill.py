@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-KINDS = ("codec", "semantic", "lm")
+KINDS = ("codec", "semantic", "lm", "parallel")
 
 
 @pytest.fixture(scope="module")
