@@ -27,6 +27,8 @@ bench: .venv/.dev
 	@mkdir -p out
 	$(if $(SPEECH),$(BIN)/python benchmarks/codec.py $(SPEECH) --kind speech --json out/codec-speech.json)
 	$(if $(PIANO),$(BIN)/python benchmarks/codec.py $(PIANO) --kind piano --seconds 10 --json out/codec-piano.json)
+	$(if $(SPEECH),$(BIN)/python benchmarks/acoustic.py $(SPEECH) --bundle speech --json out/acoustic-speech.json)
+	$(if $(PIANO),$(BIN)/python benchmarks/acoustic.py $(PIANO) --bundle piano --kind piano --json out/acoustic-piano.json)
 	$(BIN)/python benchmarks/codec_page.py $(or $(SPEECH),$(PIANO)) --out out/codec-page.html
 	$(BIN)/python benchmarks/codec_speed.py --json out/codec-speed.json
 

@@ -2,7 +2,8 @@
 
     python scripts/bundled/assemble.py RUNS segue/bundled
 
-Both bundles share one codec. A part that has not changed is left alone.
+Both bundles share one codec. A part that has not changed is left alone. A parallel decoder is taken along where RUNS
+has one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def main() -> None:
         for stage in ("semantic", "coarse", "fine"):
             run = arguments.runs / f"{name}-{stage}-stage"
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
+        if (arguments.runs / f"{name}-parallel").is_dir():
+            folders["parallel"] = keep(arguments.runs / f"{name}-parallel", bundle / "parallel")
         save_bundle(bundle, name, folders, TEMPERATURE[name])
         size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
         shared = (codec / "weights.safetensors").stat().st_size / 1e6

@@ -15,6 +15,7 @@ here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB ODbL/CC BY"
 piano="POP909 MIT"
+declare -A parallel_steps=([speech]=1100 [piano]=900)
 export OMP_NUM_THREADS=1
 cd "$work"
 
@@ -46,6 +47,8 @@ stages() {
         segue train lm --stage $stage --recipe tiny --out "runs/$1-$stage-stage" --resume \
             --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
     done
+    segue train parallel --recipe tiny --out "runs/$1-parallel" --resume --set train.steps=${parallel_steps[$1]} \
+        --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
 }
 
 side_by_side() { # a function, and the word that tells its two jobs apart
