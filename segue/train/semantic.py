@@ -15,8 +15,7 @@ losses are those of the whole batch (means over all hidden frames, use of the le
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +33,7 @@ from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConf
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, adamw, set_rate
+from segue.train.seeded import seeded
 
 Batch = tuple[Tensor, Tensor]
 _STATISTICS_BATCHES = 16
@@ -121,7 +121,7 @@ class SemanticTraining:
         self.config = config
         self.world = world or alone()
         self.gradient_clip, self.device = gradient_clip, self.world.device
-        with _seeded(torch.Generator().manual_seed(seed)):
+        with seeded(torch.Generator().manual_seed(seed)):
             self.learner = _Learner(config, accumulate, self.world)
         self._wrapped = self.world.wrap(self.learner)
         self.average = MovingAverage(self.learner, ema_decay)
@@ -159,7 +159,7 @@ class SemanticTraining:
         wave, lengths = self._placed(batch)
         wave = self._augmented(wave, rng)
         self.learner.train()
-        with _seeded(rng, self.world.rank):
+        with seeded(rng, self.world.rank):
             loss, metrics = self._wrapped(wave, lengths, rng)
         self.optimiser.zero_grad(set_to_none=True)
         self.world.backward(loss)
@@ -268,11 +268,3 @@ class SemanticTraining:
             noise = torch.randn(rows, wave.shape[1], generator=rng)[own].to(wave.device)
             wave = wave + noise * 10 ** (self.config.noise_db / 20)
         return wave
-
-
-@contextmanager
-def _seeded(rng: torch.Generator, rank: int = 0) -> Iterator[None]:
-    """Torch's own draws (first weights, dropout) come from `rng` within, and leave no trace outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)) + rank)
-        yield

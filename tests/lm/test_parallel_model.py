@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from segue.artifact import Part, load_part, save_part
+from segue.data.store import StoreHeader, TokenStore
+from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
 from segue.generate.parallel import Filling, Parallel
 from segue.generate.sampling import Sampling
+from segue.lm.masking import draw_masks
 from segue.lm.parallel import FrameBatch, FrameLayout, ParallelConfig, ParallelModel
 from segue.lm.stage import Stage, Stream, acoustic_stage, coarse_stage, fine_stage
 from segue.recipes import paper
@@ -70,21 +74,52 @@ def test_a_row_is_read_alone_as_in_a_batch():
         assert torch.allclose(alone[0], together[row, :length], atol=1e-5)
 
 
-def test_masked_codes_say_nothing():
-    """What stands behind a mask can't be seen: masking is all that hides it."""
-    model, batch = ParallelModel(STAGE, CONFIG, seeded()).eval(), copies(0)
-    training = ParallelTraining(model, {})
-    from segue.lm.masking import draw_masks, hidden_codes
+def a_store(semantic_rate: float = 25.0, codec_rate: float = 50.0) -> TokenStore:
+    """Clips of unequal length whose codes are their own frame's number."""
+    header = StoreHeader("s", "c", UNITS, BOOKS, 64, semantic_rate, codec_rate)
+    frames = [7, 12, 31]
+    units = [np.arange(header.semantic_frames(n)) % UNITS for n in frames]
+    codes = [np.arange(n)[:, None] + np.arange(BOOKS) for n in frames]
+    return TokenStore(header, [{"seconds": n / codec_rate} for n in frames], units, codes)
 
+
+@pytest.mark.parametrize("rates", [(25.0, 50.0), (25.0, 75.0), (25.0, 12.5), (50.0, 50.0)])
+def test_a_store_gives_frames_and_the_semantic_tokens_of_their_instant(rates):
+    stage = acoustic_stage(UNITS, BOOKS, 64, *rates, crop_seconds=0.24)
+    layout, (semantic_rate, codec_rate) = FrameLayout(stage), rates
+    batches = TokenBatches(a_store(*rates), layout, 0, 6)
+    for step in range(5):
+        batch = batches.batch(step)
+        assert batch.codes.shape[2] == batch.lengths.max() <= round(0.24 * codec_rate)
+        said = layout.aligned(batch.semantic, batch.codes.shape[2])
+        for row, length in enumerate(batch.lengths.tolist()):
+            first = batch.codes[row, 0, :length]
+            assert torch.equal(batch.codes[row, 2, :length], first + 2)
+            a_frame = max(1, round(semantic_rate / codec_rate))
+            for part in range(a_frame):
+                token = (first * a_frame + part) * semantic_rate // (codec_rate * a_frame)
+                assert torch.equal(said[row, :length, part], token.long() % UNITS)
+        assert torch.equal(batches.batch(step, slice(2, 4)).codes, batch.codes[2:4, :, : batch.lengths[2:4].max()])
+
+
+def test_rows_without_semantic_tokens_have_a_token_for_none():
+    layout = FrameLayout(acoustic_stage(UNITS, BOOKS, 64, crop_seconds=0.24))
+    assert (TokenBatches(a_store(), layout, 0, 4, without_semantic=1.0).batch(0).semantic == UNITS).all()
+    some = TokenBatches(a_store(), layout, 0, 400, without_semantic=0.25).batch(0).semantic[:, 0] == UNITS
+    assert 0.15 < some.float().mean() < 0.35
+
+
+def test_what_is_hidden_is_what_was_drawn_and_nothing_of_it_is_seen():
+    training, batch = ParallelTraining(ParallelModel(STAGE, CONFIG, seeded()), {}), copies(0)
     draws = draw_masks(16, 12, BOOKS, 0.0, seeded())
     asked = training._questions(batch, draws)
-    assert (asked.seen[torch.arange(16), asked.levels][asked.asked] == model.mask).all()
-    assert (asked.answers[asked.asked] < UNITS).all()
-    hidden = hidden_codes(torch.zeros_like(asked.asked), asked.asked, asked.levels, BOOKS)
-    changed = replace(batch, codes=torch.where(hidden, (batch.codes + 1) % UNITS, batch.codes))
-    again = training._questions(changed, draws)
-    free = again.seen == model.mask
-    assert torch.equal(again.seen[free], asked.seen[free]) and free[hidden[:, :, :] & (asked.seen == model.mask)].all()
+    masked = asked.seen == training.model.mask
+    assert torch.equal(masked[torch.arange(16), draws.levels], asked.asked)
+    assert torch.equal(asked.answers, batch.codes[torch.arange(16), draws.levels])
+    assert torch.equal(asked.seen[~masked], batch.codes[~masked])
+    other = replace(batch, codes=torch.where(masked, (batch.codes + 1) % UNITS, batch.codes))
+    again = training._questions(other, draws)
+    assert torch.equal(again.seen, asked.seen) and not torch.equal(again.answers, asked.answers)
 
 
 def test_a_resumed_training_is_the_same_training(tmp_path):
