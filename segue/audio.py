@@ -112,6 +112,18 @@ def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int
     Raises:
         SegueError: if this part of the file can't be read or holds NaN or infinity.
     """
+    return to_mono(*read_as_is(path, start_seconds, seconds), sample_rate)
+
+
+def read_as_is(path: Path, start_seconds: float, seconds: float) -> tuple[np.ndarray, int]:
+    """At most `seconds` of a file from `start_seconds`, neither mixed nor resampled.
+
+    Returns:
+        samples (N, channels) float32, and their rate in Hz.
+
+    Raises:
+        SegueError: if this part of the file can't be read or holds NaN or infinity.
+    """
     try:
         with soundfile.SoundFile(path) as file:
             file_rate = file.samplerate
@@ -121,7 +133,33 @@ def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int
         raise _unreadable(path, error) from error
     if not np.isfinite(samples).all():
         raise SegueError(f"{path}: NaN or infinite samples; export it again")
-    return to_mono(samples, file_rate, sample_rate)
+    return samples, file_rate
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a sound file says of itself: its length in samples a channel, rate in Hz and channels."""
+
+    samples: int
+    sample_rate: int
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        return units.samples_to_seconds(self.samples, self.sample_rate)
+
+
+def header(path: Path) -> Header:
+    """A sound file's header.
+
+    Raises:
+        SegueError: if it is no sound file.
+    """
+    try:
+        found = soundfile.info(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return Header(found.frames, found.samplerate, found.channels)
 
 
 def duration_seconds(path: Path) -> float:
@@ -130,11 +168,7 @@ def duration_seconds(path: Path) -> float:
     Raises:
         SegueError: if it is no sound file.
     """
-    try:
-        header = soundfile.info(path)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    return units.samples_to_seconds(header.frames, header.samplerate)
+    return header(path).seconds
 
 
 def _unreadable(path: Path, error: Exception) -> SegueError:

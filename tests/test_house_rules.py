@@ -22,7 +22,7 @@ LAYERS = [
     {"recipes"},
     {"bundle", "parts"},
     {"fit"},
-    {"evaluate", "safety", "serve"},
+    {"evaluate", "safety", "serve", "doctor"},
     {"terminal"},
     {"cli"},
 ]
@@ -37,8 +37,8 @@ OPTIONAL = {
     "ray": {"data/engine_ray.py"},
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
-    "typer": {f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe")},
-    "rich": {"cli/describe.py", "terminal.py"},
+    "typer": {f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe", "doctor")},
+    "rich": {"cli/describe.py", "cli/doctor.py", "terminal.py"},
 }
 
 

@@ -12,6 +12,7 @@ import typer
 
 from segue.cli.codes import decode, encode
 from segue.cli.describe import info
+from segue.cli.doctor import doctor
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
 from segue.cli.training import fit, train_codec, train_lm, train_parallel, train_semantic
@@ -35,6 +36,7 @@ app.command()(decode)
 app.command()(tokenize)
 app.command()(fit)
 app.command()(info)
+app.command()(doctor)
 app.add_typer(train_app, name="train")
 train_app.command("codec")(train_codec)
 train_app.command("semantic")(train_semantic)

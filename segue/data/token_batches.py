@@ -101,14 +101,14 @@ class TokenBatches(Generic[B]):
         left_out = np.random.default_rng([self._seed, step, 1]).random(self._batch_size) < self._without_semantic
         for (clip, start, stop), bare in zip(self.crops(step)[rows], left_out[rows], strict=True):
             streams = self._layout.stage.streams
-            *prefix, target = (self._cut(stream, clip, start, stop) for stream in streams)
+            *prefix, target = (self.cut(stream, clip, start, stop) for stream in streams)
             if bare:
                 prefix = [c[:, :0] if s.name == "semantic" else c for s, c in zip(streams, prefix, strict=False)]
             ends = stop == self._ticks[clip]
             sequences.append(self._layout.train(prefix, target, bool(ends)))
         return self._layout.pad(sequences)
 
-    def _cut(self, stream: Stream, clip: int, start: int, stop: int) -> Tensor:
+    def cut(self, stream: Stream, clip: int, start: int, stop: int) -> Tensor:
         """A stream (Q, T) of a clip between two ticks, `start` being on a cut."""
         first = start // stream.ratio
         past = first + stream.frames(stop - start)

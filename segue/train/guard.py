@@ -11,6 +11,10 @@ FACTOR = 3.0
 PATIENCE = 100
 
 
+class DivergedError(SegueError):
+    """A run that was stopped for its losses; the message names the one that was no number or rose most."""
+
+
 class Guard:
     """Watches one run.
 
@@ -28,11 +32,11 @@ class Guard:
         """Take in the losses of one step, `loss` first.
 
         Raises:
-            SegueError: if one is no number, or the run has run away.
+            DivergedError: if one is no number, or the run has run away.
         """
         for name, value in losses.items():
             if not math.isfinite(value):
-                raise SegueError(
+                raise DivergedError(
                     f"training stopped at step {step}: {name} is {value}; the last checkpoint is kept. "
                     "Lower train.learning_rate or train.gradient_clip and resume"
                 )
@@ -49,7 +53,7 @@ class Guard:
         if self._above > PATIENCE:
             worst = max((name for name in losses if name != first), key=self._rise, default=first)
             now, least = self._means[worst], self._least[worst]
-            raise SegueError(
+            raise DivergedError(
                 f"training stopped at step {step}: {first} rose to {self._rise(first):.1f} times its least, "
                 f"most of all {worst} ({now:.3g}, least {least:.3g}); the last checkpoint is kept. "
                 "Lower train.learning_rate and resume"

@@ -25,10 +25,11 @@ class Event:
     Attributes:
         step: steps done.
         steps: steps to do.
-        kind: `train`, `valid` or `checkpoint`.
+        kind: `train`, `valid`, `checkpoint`, or `stopped` where a guard ended the run.
         losses: by name.
         seconds: of training so far, over all resumptions.
         speed: figures of segue.train.throughput, by name; empty before there are any.
+        note: why it was stopped.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Event:
     losses: dict[str, float]
     seconds: float
     speed: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 class Log(Protocol):
@@ -89,6 +91,8 @@ class JsonLines:
         line = {"step": event.step, "kind": event.kind, "seconds": round(event.seconds, 1), **losses}
         if event.kind == "train" and event.speed:
             line["speed"] = {name: float(f"{value:.4g}") for name, value in event.speed.items()}
+        if event.note:
+            line["note"] = event.note
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
 

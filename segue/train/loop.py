@@ -28,7 +28,7 @@ from segue.config import later
 from segue.errors import SegueError
 from segue.train import interrupt, logs, state
 from segue.train.fabric import World
-from segue.train.guard import Guard
+from segue.train.guard import DivergedError, Guard
 from segue.train.logs import Event
 from segue.train.throughput import Throughput
 
@@ -206,7 +206,11 @@ def run(
                 speed.count(batch, generator(config.seed, step, 0), rate)
             with speed.timed():
                 losses = training.step(batch, generator(config.seed, step, 0), rate)
-            guard.check(losses, step)
+            try:
+                guard.check(losses, step)
+            except DivergedError as error:
+                teller.tell("stopped", step + 1, {}, note=str(error))  # past every checkpoint: resuming drops it
+                raise
             step += 1
             stop, *amount = world.sums(float(asked_to_stop()), *training.amount(batch))
             speed.add(losses, reader.waited, *amount)
@@ -275,12 +279,18 @@ class _Teller:
         return time.monotonic() - self._began
 
     def tell(
-        self, kind: str, step: int, losses: dict[str, float], speed: dict[str, float] | None = None, keep: bool = True
+        self,
+        kind: str,
+        step: int,
+        losses: dict[str, float],
+        speed: dict[str, float] | None = None,
+        keep: bool = True,
+        note: str = "",
     ) -> None:
         """Tell of an event; `keep` it in the log."""
         if self._logs is None:
             return
-        event = Event(step, self._steps, kind, losses, self.seconds, speed or {})
+        event = Event(step, self._steps, kind, losses, self.seconds, speed or {}, note)
         for log in self._logs if keep else []:
             log.write(event)
         self._on_event(event)

@@ -70,7 +70,7 @@ class Throughput:
     def count(self, batch: Any, rng: torch.Generator, learning_rate: float) -> None:
         """Count the arithmetic of one step and undo it, for counting changes the last bits of what is computed."""
         kept = _copied(self._training.state_dict())
-        with flop_counter.FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as counter:
+        with flop_counter.FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
             self._training.step(batch, rng, learning_rate)
         self._training.load_state_dict(kept)
         self._counted = self._kind
@@ -146,7 +146,7 @@ def _copied(value: Any) -> Any:
     return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
 
 
-def _cpu_attention() -> dict[Any, Any]:
+def cpu_attention() -> dict[Any, Any]:
     """Torch's table lacks the CPU's attention."""
 
     def forward(query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
