@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import nn
+
 from segue import audio, parts
 from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import load_codec, save_bundle
@@ -21,6 +23,7 @@ from segue.lm.stage import StreamName
 from segue.parts import SoundData
 from segue.recipes import Recipe
 from segue.semantic.tokenizer import SemanticTokenizer
+from segue.train.fabric import World, alone
 from segue.train.loop import Event
 
 FRAMES_A_TOKEN = 20
@@ -35,6 +38,7 @@ def fit(
     watch: Callable[[str, Event], None] = lambda part, event: None,
     on_tokenise: Callable[[int, int], None] = lambda done, total: None,
     codec: str | Path | None = None,
+    world: World | None = None,
 ) -> Path:
     """Make a bundle; a run that was stopped goes on from its last checkpoint.
 
@@ -46,33 +50,41 @@ def fit(
         on_tokenise: told files done and files in all.
         codec: a codec that is trained already, by its folder, or the reference of a published one
             (`hf:facebook/encodec_24khz@8`), which the bundle then names and does not hold; None trains one.
+        world: the one process to train and tokenise in, and its device; None is the CPU.
 
     Raises:
-        SegueError: if the data or the codec can't be used, `out` was begun with another recipe, or training diverges.
+        SegueError: if the data or the codec can't be used, `out` was begun with another recipe, training diverges, or
+            there are several processes.
     """
     recipe = with_vocabulary_for(recipe, data)
+    world = world or alone()
+    if world.size > 1:
+        raise SegueError(f"fit works in one process, not {world.size}; for more, train part by part with segue train")
     work = out / "work"
     folders: dict[str, str | Path] = {"codec": out / "codec", "semantic": out / "semantic"}
     if codec is not None and is_reference(codec):
         folders["codec"] = str(codec)
     else:
-        made = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e))
+        made = codec or parts.train_codec(recipe.codec, data, work / "codec", lambda e: watch("codec", e), world=world)
         _copy(Path(made), out / "codec", "codec")
     codec_model = load_codec(folders["codec"])
     frames_a_cut(codec_model.frame_rate, SemanticTokenizer.frame_rate)
     if codec_model.num_codebooks <= recipe.num_coarse:
         found, least = codec_model.num_codebooks, recipe.num_coarse + 1
         raise SegueError(f"{folders['codec']}: {found} codebooks, but this recipe needs {least} or more")
-    made = parts.train_semantic(recipe.semantic, data, work / "semantic", lambda e: watch("semantic", e))
+    made = parts.train_semantic(recipe.semantic, data, work / "semantic", lambda e: watch("semantic", e), world=world)
     _copy(made, out / "semantic", "semantic")
     semantic = SemanticTokenizer.from_part(load_part(out / "semantic", "semantic"))
+    for model in (semantic, codec_model):
+        if isinstance(model, nn.Module):
+            model.to(world.device)
     ours, theirs = (parts.everything, None) if data.valid else parts.splits(data.folders)
-    corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours)
+    corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours, device=str(world.device))
     valid_store = None
     if data.valid or theirs:
         valid_store = work / "tokens-valid"
         held = theirs or parts.everything
-        corpus.tokenise(data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held)
+        corpus.tokenise(data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held, device=str(world.device))
 
     for name in STAGES:
         role = f"{name}_stage"
@@ -82,7 +94,9 @@ def fit(
 
         stage_recipe = recipe.stage(name)
         tokens, run = work / "tokens", work / role
-        made = parts.train_stage(name, stage_recipe, recipe.num_coarse, tokens, valid_store, run, data.licence, told)
+        made = parts.train_stage(
+            name, stage_recipe, recipe.num_coarse, tokens, valid_store, run, data.licence, told, world=world
+        )
         folders[role] = out / role
         _copy(made, out / role, "stage")
     save_bundle(out, out.resolve().name, folders)

@@ -294,6 +294,7 @@ def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, seconds: 
         "hours": round(tokens.seconds / 3600, 3),
         "licence": licence,
         "steps": config.steps,
+        "hours_seen": round(config.steps * config.batch_size * config.crop_seconds / 3600, 2),
         "training_seconds": round(seconds),
     }
 

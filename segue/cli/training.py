@@ -175,6 +175,8 @@ def fit(
     codec: Annotated[Path | None, typer.Option(help="A trained codec to use instead of training one.")] = None,
     set_: SetOption = None,
     licence: LicenceOption = "",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
     threads: ThreadsOption = None,
 ) -> None:
     """A folder of sound files to a working bundle. The same command goes on after a stop."""
@@ -185,8 +187,9 @@ def fit(
     from segue.recipes import recipe as named
     from segue.train.loop import Event
 
-    use_threads(threads)
     chosen = with_steps(override(named(recipe), set_ or []), steps_factor)
+    world = start_world(device, 1, 1, "auto", precision, can_shard=False)
+    use_threads(threads)
     with bars() as progress:
         started: dict[str, Callable[[Event], None]] = {}
 
@@ -196,7 +199,7 @@ def fit(
             started[part](event)
 
         data = SoundData((folder,), licence=licence)
-        made = fit_bundle(data, chosen, out, watch, count_bar(progress, "tokenise"), codec)
+        made = fit_bundle(data, chosen, out, watch, count_bar(progress, "tokenise"), codec, world)
     err.print(f"{made}: done; segue continue PROMPT.wav --bundle {made} --out OUT.wav")
 
 

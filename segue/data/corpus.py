@@ -49,9 +49,11 @@ def tokenise(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     files: Callable[[Path], bool] = lambda path: True,
     hours: float = math.inf,
+    device: str = "cpu",
 ) -> Tokenised:
-    """Tokenise, in this process, what `folders` hold and the store does not; see `fill`."""
-    tokenizers = Tokenizers(semantic, codec)
+    """Tokenise, in this process and on the device where the tokenizers are, what `folders` hold and the store does not;
+    see `fill`."""
+    tokenizers = Tokenizers(semantic, codec, device)
     return fill(folders, store, tokenizers, here(tokenizers), on_progress=on_progress, files=files, hours=hours)
 
 

@@ -19,9 +19,9 @@ from segue.bundle import BUNDLED, bundled_names
 from segue.doctor.findings import Figure, Finding, first_of
 from segue.errors import SegueError
 
-FALLING = 0.005
-"""A fall of the held-out loss over a tenth of the steps (or an epoch) from which on more training pays: at this pace
-as much training again would gain some 3 %, about what a quarter more width gains."""
+FALLING = 0.003
+"""A fall of the held-out loss over a tenth of the steps from which on more training pays: at this pace as much again
+gains 3 %. At the end of a run the rate has cooled down and holds the loss back, so that this is the least it gains."""
 RISING = 0.005
 """A rise of the held-out loss over a tenth of the steps that is no noise: the batches held out are always the same."""
 DIVERGED = 1.2
@@ -29,7 +29,6 @@ DIVERGED = 1.2
 AHEAD, BEHIND, FAR_BEHIND = 0.98, 1.05, 1.25
 """Loss over the reference's at equal steps. Seeds differ by one or two in a hundred; speech and piano by ten to twenty,
 so what is above the worse of both by five is not the data; by 25 is where the references were in their first steps."""
-FEWEST_POINTS = 3
 _NOT_LOSSES = ("step", "kind", "seconds", "speed", "note", "gradient", "gradient_norm")
 
 
@@ -87,18 +86,16 @@ def references(part: str) -> dict[str, Log]:
 def fall_of(log: Log, steps: int) -> float | None:
     """Share by which the held-out loss fell over a tenth of `steps`, at its end; negative where it rose.
 
-    The slope of the points in the last third of the steps, or of the last two; None of fewer than two points.
+    The slope of the points in the last third of the steps and of the one before; None of fewer than two points.
     """
     at, losses = log.curve("loss")
     if len(at) < 2:
         at, losses = smoothed(*log.curve("loss", held_out=False))
     if len(at) < 2:
         return None
-    last = at >= at[-1] - steps / 3
-    if last.sum() < FEWEST_POINTS:
-        last = np.arange(len(at)) >= len(at) - 2
-    slope = np.polyfit(at[last], losses[last], 1)[0]
-    return float(-slope * steps / 10 / abs(losses[last].mean()))
+    first = max(0, min(int(np.searchsorted(at, at[-1] - steps / 3)) - 1, len(at) - 2))
+    slope = np.polyfit(at[first:], losses[first:], 1)[0]
+    return float(-slope * steps / 10 / abs(losses[first:].mean()))
 
 
 def smoothed(at: np.ndarray, losses: np.ndarray, bins: int = 20) -> tuple[np.ndarray, np.ndarray]:

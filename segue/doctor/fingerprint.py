@@ -47,10 +47,12 @@ def near_duplicates(words: Sequence[np.ndarray]) -> list[tuple[int, int, float]]
     """Pairs (i, j, share of the shorter one's words) of recordings that share sound, i < j."""
     sizes = [len(one) for one in words]
     owners = np.repeat(np.arange(len(words)), sizes)
-    values = np.concatenate(words) if len(words) else np.zeros(0, np.uint32)
+    if not sum(sizes):
+        return []
+    values = np.concatenate(words)
     order = np.argsort(values, kind="stable")
     values, owners = values[order], owners[order]
-    starts = np.flatnonzero(np.diff(values, prepend=values[:1] + 1)) if len(values) else np.zeros(0, int)
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] + np.uint32(1)))
     shared: dict[tuple[int, int], int] = {}
     for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
         if 1 < stop - start <= COMMON:
