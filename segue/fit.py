@@ -84,7 +84,9 @@ def fit(
     if data.valid or theirs:
         valid_store = work / "tokens-valid"
         held = theirs or parts.everything
-        corpus.tokenise(data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held, device=str(world.device))
+        corpus.tokenise(
+            data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held, device=str(world.device)
+        )
 
     for name in STAGES:
         role = f"{name}_stage"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -17,7 +18,8 @@ from segue import parts
 from segue.artifact import load_part
 from segue.bundle import load
 from segue.errors import SegueError
-from segue.fit import with_steps
+from segue.fit import fit, with_steps
+from segue.parts import SoundData
 from segue.recipes import tiny as tiny_recipe
 from segue.train.semantic import SemanticTraining
 
@@ -138,6 +140,16 @@ def test_killed_and_started_again_it_goes_on_with_what_was_made(cli, unbroken, m
     assert before and before == {path: path.stat().st_mtime_ns for path in before}
     assert {card["steps"] for card in bundle.cards.values()} == {4}
     assert [path for path in (out / "work").rglob(".step-*")] == []
+
+
+def test_a_device_that_is_not_there_is_refused(cli, minute, tmp_path):
+    outcome = cli(*command(minute, tmp_path / "mine"), "--device", "cuda:99")
+    assert outcome.code == 2 and "--device cuda:99" in outcome.err and not (tmp_path / "mine").exists()
+
+
+def test_it_works_in_one_process(minute, tmp_path):
+    with pytest.raises(SegueError, match="one process, not 2"):
+        fit(SoundData((minute,)), tiny_recipe(), tmp_path / "mine", world=SimpleNamespace(size=2))
 
 
 def test_steps_factor_scales_every_training():

@@ -37,7 +37,9 @@ OPTIONAL = {
     "ray": {"data/engine_ray.py"},
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
-    "typer": {f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe", "doctor")},
+    "typer": {
+        f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe", "doctor")
+    },
     "rich": {"cli/describe.py", "cli/doctor.py", "terminal.py"},
 }
 

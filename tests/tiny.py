@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from segue import recipes
 from segue.artifact import save_part
 from segue.bundle import save_bundle
 from segue.codec.discriminators import DiscriminatorConfig
@@ -148,3 +150,19 @@ def make_bundle(folder: Path, seed: int = 0, parallel: bool = False) -> Path:
         save_part(part, folder / role)
     save_bundle(folder, "tiny", {role: folder / role for role in parts})
     return folder
+
+
+def recipe() -> recipes.Recipe:
+    """The recipe `tiny` with few channels and short crops."""
+    whole = recipes.tiny()
+    stages = {
+        role: dataclasses.replace(
+            getattr(whole, role),
+            model=dataclasses.replace(TRANSFORMER, width=32),
+            train=dataclasses.replace(getattr(whole, role).train, batch_size=2, crop_seconds=1.0),
+        )
+        for role in ("semantic_stage", "coarse_stage", "fine_stage")
+    }
+    codec = dataclasses.replace(whole.codec, model=CODEC)
+    semantic = dataclasses.replace(whole.semantic, model=SEMANTIC)
+    return dataclasses.replace(whole, codec=codec, semantic=semantic, **stages)

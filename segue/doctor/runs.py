@@ -203,6 +203,7 @@ def differences(run: Run) -> list[str]:
         "train.checkpoint_every",
         "train.log_every",
         "train.accumulate",
+        "train.checkpoints_kept",
         "train.seed",
     )
     keys = [key for key in sorted(ours.keys() | others.keys()) if not key.startswith(free)]

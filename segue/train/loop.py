@@ -37,7 +37,15 @@ __all__ = ["Event", "TrainConfig", "Training", "generator", "learning_rate_at", 
 READERS = 4
 """Batches read ahead, each by a thread of its own."""
 
-_FREE_TO_CHANGE = ("steps", "cooldown_fraction", "validate_every", "checkpoint_every", "log_every", "accumulate")
+_FREE_TO_CHANGE = (
+    "steps",
+    "cooldown_fraction",
+    "validate_every",
+    "checkpoint_every",
+    "log_every",
+    "accumulate",
+    "checkpoints_kept",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class TrainConfig:
         checkpoint_every: steps.
         log_every: steps.
         accumulate: parts that a process works its rows through in, to save memory.
+        checkpoints_kept: the last so many.
     """
 
     steps: int = 1000
@@ -77,10 +86,11 @@ class TrainConfig:
     checkpoint_every: int = 500
     log_every: int = later(20)
     accumulate: int = later(1)
+    checkpoints_kept: int = later(2)
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "validate_every", "validate_batches", "checkpoint_every", "log_every")
-        for name in (*counts, "accumulate"):
+        for name in (*counts, "accumulate", "checkpoints_kept"):
             if getattr(self, name) < 1:
                 raise SegueError(f"train.{name} {getattr(self, name)}: at least 1")
         for name in ("crop_seconds", "learning_rate"):
@@ -219,7 +229,7 @@ def run(
             if valid_batches and (last or step % config.validate_every == 0):
                 teller.tell("valid", step, _validate(training, valid_batches, rows, config), speed.figures())
             if last or stop or step % config.checkpoint_every == 0:
-                _checkpoint(training, folder, step, teller.seconds)
+                _checkpoint(training, folder, step, teller.seconds, config.checkpoints_kept)
                 teller.tell("checkpoint", step, {}, keep=False)
             if stop and not last:
                 raise KeyboardInterrupt
@@ -304,10 +314,10 @@ def _validate(training: Training, batches: Batches, rows: slice, config: TrainCo
     return sums
 
 
-def _checkpoint(training: Training, folder: Path, step: int, seconds: float) -> None:
+def _checkpoint(training: Training, folder: Path, step: int, seconds: float, keep: int) -> None:
     kept = training.state_dict()
     if training.world.is_first:
-        state.save(folder, step, {"training": kept, "seconds": seconds})
+        state.save(folder, step, {"training": kept, "seconds": seconds}, keep)
     training.world.barrier()
 
 

@@ -269,6 +269,16 @@ def test_pandas_reads_a_store(tmp_path):
     assert np.array_equal(np.repeat(frame.semantic.iloc[1], frame.durations.iloc[1]), ROWS[1].semantic)
 
 
+def test_datasets_reads_a_store(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    written(tmp_path / "store", [*ROWS, clip("c", 5)])
+    files = sorted(map(str, (tmp_path / "store").glob("part-*.parquet")))
+    found = datasets.Dataset.from_parquet(files, cache_dir=str(tmp_path / "cache"))
+    assert found.column_names == COLUMNS and found["id"][:] == ["a", "b", "c"] and found[1]["consent"] == "form 12"
+    assert np.array_equal(np.array(found[0]["codes"]).reshape(-1, 3), ROWS[0].codes.T)
+    assert np.array_equal(np.repeat(found[1]["semantic"], found[1]["durations"]), ROWS[1].semantic)
+
+
 def test_duckdb_reads_a_store(tmp_path):
     duckdb = pytest.importorskip("duckdb")
     written(tmp_path, [*ROWS, clip("c", 5)])

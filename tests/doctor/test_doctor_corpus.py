@@ -51,7 +51,12 @@ def test_files_that_can_not_be_read_are_listed_with_the_reason(folder):
     files = examined(folder)["files"]
     assert files.verdict == "bad" and files.figures == {"files": 16, "unusable": 4}
     told = "\n".join(files.items)
-    for name, reason in (("broken", "can be read"), ("empty", "can be read"), ("blip", "0.006 s"), ("still", "silence")):
+    for name, reason in (
+        ("broken", "can be read"),
+        ("empty", "can be read"),
+        ("blip", "0.006 s"),
+        ("still", "silence"),
+    ):
         assert any(name in line and reason in line for line in files.items), (name, told)
     for name in ("broken.wav", "blip.wav", "still.wav"):
         (folder / name).unlink()
@@ -108,7 +113,12 @@ def test_low_rates_and_channels_are_told(folder):
     soundfile.write(folder / "old.wav", tiny.sound(6.0, 99, 8000), 8000)
     soundfile.write(folder / "wide.wav", np.stack([tiny.sound(6.0, 98)] * 2, axis=1), tiny.RATE)
     rates = examined(folder)["rates"]
-    assert rates.verdict == "warn" and rates.figures == {"8000_hz": 1, "16000_hz": 13, "1_channels": 13, "2_channels": 1}
+    assert rates.verdict == "warn" and rates.figures == {
+        "8000_hz": 1,
+        "16000_hz": 13,
+        "1_channels": 13,
+        "2_channels": 1,
+    }
 
 
 def test_copies_and_near_copies_are_found(folder):

@@ -118,6 +118,22 @@ def test_a_run_leaves_checkpoints_config_and_log(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 12
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_last_checkpoints_are_kept(tmp_path, count):
+    go(Slope(), tmp_path, dataclasses.replace(CONFIG, checkpoint_every=2, checkpoints_kept=count))
+    kept = [f"step-{step:08d}" for step in (8, 10, 12)[3 - count :]]
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == kept
+
+
+def test_why_it_was_stopped_is_logged_and_resuming_drops_it(tmp_path):
+    with pytest.raises(SegueError, match="commitment is nan"):
+        go(Slope(spoil=8), tmp_path)
+    last = lines(tmp_path)[-1]
+    assert (last["kind"], last["step"]) == ("stopped", 9) and "step 8: commitment is nan" in last["note"]
+    go(Slope(), tmp_path)
+    assert "stopped" not in {line["kind"] for line in lines(tmp_path)}
+
+
 @pytest.mark.parametrize("stopped", [1, 4, 5, 11])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stopped):
     whole, again = Slope(), Slope()
