@@ -36,8 +36,8 @@ TIMED_STEPS = 3
 
 
 def kind_of(part: str) -> str:
-    """`codec`, `semantic` or `stage`."""
-    return "stage" if part.endswith("stage") else part
+    """`codec`, `semantic`, `stage` or `parallel`."""
+    return part.split()[-1] if part.endswith("stage") else part.split()[0]
 
 
 def findings_on_time(machine: Machine, wanted: Recipe, effort: Effort) -> Findings:

@@ -77,6 +77,8 @@ def findings_on_finished_run(run: Run, data: HeldOut, store_folder: Path | None,
         effort: time for each check.
     """
     yield from findings_on_run(run)
+    if run.kind == "parallel":
+        return
     rate = run.recipe.train.learning_rate
     if run.kind == "stage":
         yield from _stage_run(run, data, store_folder, rate, effort)

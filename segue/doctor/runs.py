@@ -17,7 +17,7 @@ from segue.doctor.curves import Log, curve_finding, read_log, reference_finding,
 from segue.doctor.estimate import kind_of
 from segue.doctor.findings import Figure, Finding, Findings
 from segue.errors import SegueError
-from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
+from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageRecipe
 from segue.train import state
 
 SPIKE, GRADIENT_SPIKE = 1.5, 10.0
@@ -40,7 +40,7 @@ class Run:
 
     Attributes:
         folder: of it.
-        part: `codec`, `semantic`, `coarse stage`, ...
+        part: `codec`, `semantic`, `coarse stage`, `parallel decoder`, ...
         recipe: of the part.
         requires: fingerprints of the tokenizers, for a stage.
         num_coarse: codebooks of the coarse stage, for a stage.
@@ -49,14 +49,14 @@ class Run:
 
     folder: Path
     part: str
-    recipe: CodecRecipe | SemanticRecipe | StageRecipe
+    recipe: CodecRecipe | SemanticRecipe | StageRecipe | ParallelRecipe
     requires: dict[str, str]
     num_coarse: int
     log: Log
 
     @property
     def kind(self) -> str:
-        """`codec`, `semantic` or `stage`."""
+        """`codec`, `semantic`, `stage` or `parallel`."""
         return kind_of(self.part)
 
     @property
@@ -81,7 +81,12 @@ def read_run(folder: Path) -> Run:
     if not isinstance(values, dict):
         raise SegueError(f"{folder / 'config.json'}: holds no recipe, so this is no run of segue train; check the path")
     part = str(told.get("part") or ("codec" if "objective" in values else "semantic"))
-    kinds: dict[str, Any] = {"codec": CodecRecipe, "semantic": SemanticRecipe, "stage": StageRecipe}
+    kinds: dict[str, Any] = {
+        "codec": CodecRecipe,
+        "semantic": SemanticRecipe,
+        "stage": StageRecipe,
+        "parallel": ParallelRecipe,
+    }
     recipe = from_dict(kinds[kind_of(part)], values)
     requires = told.get("requires", {})
     return Run(folder, part, recipe, requires, int(told.get("num_coarse", 0)), read_log(folder / "log.jsonl"))
@@ -194,8 +199,8 @@ def _epoch_steps(run: Run) -> float | None:
 def differences(run: Run) -> list[str]:
     """Settings in which a run's recipe is not that of `tiny`, which the references are of; lengths don't count."""
     tiny = recipes.tiny()
-    named = {"codec": tiny.codec, "semantic": tiny.semantic}
-    theirs = named.get(run.part) or getattr(tiny, run.part.replace(" ", "_"))
+    role = run.part.replace(" ", "_") if run.kind == "stage" else run.kind
+    theirs = getattr(tiny, role)
     ours, others = _flat(to_disk(run.recipe)), _flat(to_disk(theirs))
     free = (
         "train.steps",
