@@ -65,7 +65,7 @@ def examine(
         yield from findings_on_bundle(str(target), held_out(data, effort.seed), effort)
     elif kind == "run":
         run = read_run(Path(str(target)))
-        tokens_are_needed = run.kind == "stage" and not data
+        tokens_are_needed = run.kind in ("stage", "parallel") and not data
         held = HeldOut() if tokens_are_needed else held_out(data, effort.seed)
         yield from findings_on_finished_run(run, held, data[0] if len(data) == 1 else None, effort)
     else:

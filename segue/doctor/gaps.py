@@ -2,7 +2,8 @@
 
 Crops of held-out clips, each from another one where there are enough: prefix streams and the target, (Q, T) each. The
 first third of the target is the prompt, and losses, in nats a token, are those of the rest. A gap is the loss with
-something of another crop in its place, less the true one's, crop by crop.
+something of another crop in its place, less the true one's, crop by crop. The parallel decoder is asked for the first
+codebook of all the rest at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,9 @@ from segue.data.store import TokenStore
 from segue.data.token_batches import TokenBatches
 from segue.doctor.effort import Effort
 from segue.doctor.findings import Figure, Finding, Findings, Verdict
+from segue.lm.masking import hidden_codes
 from segue.lm.model import StageModel
+from segue.lm.parallel import ParallelModel
 from segue.lm.sequence import NOT_PREDICTED
 
 MOST_CROPS, FEWEST_CROPS = 32, 4
@@ -61,9 +65,9 @@ class Crops:
     of_one_clip: bool
 
 
-def crops_of(store: TokenStore, model: StageModel, seed: int) -> Crops:
+def crops_of(store: TokenStore, model: StageModel | ParallelModel, seed: int) -> Crops:
     """Crops as long as the stage's own, or shorter where clips are; one a clip, or several where clips are few."""
-    batches = TokenBatches(store, model.layout, seed, 1)
+    batches: TokenBatches[Any] = TokenBatches(store, model.layout, seed, 1)
     stage, rng = model.stage, np.random.default_rng(seed)
     ticks, cut = store.code_frames() * store.header.cut[1], stage.semantic_ratio
     longest = np.sort(ticks)[::-1]
@@ -83,7 +87,7 @@ def crops_of(store: TokenStore, model: StageModel, seed: int) -> Crops:
 
 
 @torch.no_grad()
-def gaps_of(model: StageModel, crops: Crops, effort: Effort) -> dict[str, Gap]:
+def gaps_of(model: StageModel | ParallelModel, crops: Crops, effort: Effort) -> dict[str, Gap]:
     """`prompt` and each prefix stream -> its gap; empty where there are too few crops."""
     names = ["prompt", *(stream.name for stream in model.stage.prefix)]
     if len(crops.streams) < FEWEST_CROPS:
@@ -91,7 +95,7 @@ def gaps_of(model: StageModel, crops: Crops, effort: Effort) -> dict[str, Gap]:
     true: list[float] = []
     apart: dict[str, list[float]] = {name: [] for name in names}
     numbers = list(range(len(crops.streams)))
-    for index in effort.while_it_lasts(f"{model.stage.name} stage: prompt", numbers):
+    for index in effort.while_it_lasts(f"{part_of(model)}: prompt", numbers):
         own, other = crops.streams[index], crops.streams[(index + 1) % len(numbers)]
         *prefix, target = own
         true.append(_loss(model, prefix, target))
@@ -114,8 +118,10 @@ def _with_prompt_of(other: Tensor, target: Tensor) -> Tensor:
     return torch.cat([other[:, :frames], target[:, frames:]], dim=1)
 
 
-def _loss(model: StageModel, prefix: Sequence[Tensor], target: Tensor) -> float:
+def _loss(model: StageModel | ParallelModel, prefix: Sequence[Tensor], target: Tensor) -> float:
     """Nats a token of the target after its prompt."""
+    if isinstance(model, ParallelModel):
+        return _parallel_loss(model, prefix, target)
     batch = model.layout.train(prefix, target, ends=False)
     first = batch.tokens.shape[1] - 1 - target.numel()
     prompt = slice(first, first + _prompt_frames(target) * target.shape[0])
@@ -123,6 +129,20 @@ def _loss(model: StageModel, prefix: Sequence[Tensor], target: Tensor) -> float:
     batch.classes[:, prompt] = NOT_PREDICTED
     sums, counts = model.slot_losses(batch)
     return float(sums.sum() / counts.sum())
+
+
+def _parallel_loss(model: ParallelModel, prefix: Sequence[Tensor], target: Tensor) -> float:
+    batch, levels = model.layout.train(prefix, target, ends=False), torch.zeros(1, dtype=torch.int64)
+    prompt = (torch.arange(target.shape[-1]) < _prompt_frames(target))[None]
+    seen = batch.codes.masked_fill(hidden_codes(prompt, ~prompt, levels, target.shape[0]), model.mask)
+    valid = torch.ones_like(prompt)
+    sums, counts = model.slot_losses(batch.semantic, seen, batch.codes[:, 0], ~prompt, levels, valid)
+    return float(sums.sum() / counts.sum())
+
+
+def part_of(model: StageModel | ParallelModel) -> str:
+    """What a model goes by in findings."""
+    return "parallel decoder" if isinstance(model, ParallelModel) else f"{model.stage.name} stage"
 
 
 def _gap(values: Sequence[float], true: Sequence[float]) -> Gap:
@@ -137,9 +157,9 @@ def verdict_on(gap: Gap, little: float) -> Verdict | None:
     return "bad" if gap.nats + SURE * gap.error < little else None
 
 
-def findings_on_gaps(model: StageModel, store: TokenStore, effort: Effort) -> Findings:
+def findings_on_gaps(model: StageModel | ParallelModel, store: TokenStore, effort: Effort) -> Findings:
     """Whether prompt and prefix matter to a stage."""
-    part = f"{model.stage.name} stage"
+    part = part_of(model)
     crops = crops_of(store, model, effort.seed)
     gaps = gaps_of(model, crops, effort)
     if not gaps:

@@ -25,6 +25,7 @@ from segue.doctor.runs import Run, findings_on_run, spikes
 from segue.doctor.tokens import code_counts, codes_finding, semantic_finding
 from segue.errors import SegueError
 from segue.lm.model import StageModel
+from segue.lm.parallel import ParallelModel
 from segue.parts import make_stage
 from segue.recipes import CodecRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.tokenizer import SemanticTokenizer
@@ -55,6 +56,9 @@ def findings_on_bundle(name: str | Path, data: HeldOut, effort: Effort) -> Findi
     if not effort.quick and data.items:
         config = SemanticConfig(tokenizer=bundle.semantic.config)
         yield _semantic_batch(config, recipes.tiny().semantic.train.learning_rate, data, effort)
+    if bundle.parallel is not None:
+        yield from findings_on_gaps(bundle.parallel, store, effort)
+        yield from _curve("parallel decoder", bundle)
     codebooks = bundle.codec.codebooks()
     for model in (bundle.stages.semantic, bundle.stages.coarse, bundle.stages.fine):
         part = f"{model.stage.name} stage"
@@ -77,10 +81,8 @@ def findings_on_finished_run(run: Run, data: HeldOut, store_folder: Path | None,
         effort: time for each check.
     """
     yield from findings_on_run(run)
-    if run.kind == "parallel":
-        return
     rate = run.recipe.train.learning_rate
-    if run.kind == "stage":
+    if run.kind in ("stage", "parallel"):
         yield from _stage_run(run, data, store_folder, rate, effort)
         return
     if data.store is not None:
@@ -107,7 +109,6 @@ def findings_on_finished_run(run: Run, data: HeldOut, store_folder: Path | None,
 
 
 def _stage_run(run: Run, data: HeldOut, store_folder: Path | None, rate: float, effort: Effort) -> Findings:
-    assert isinstance(run.recipe, StageRecipe)
     if data.store is None:
         meaning = "without tokens of its tokenizers only its log was looked at"
         yield Finding("held-out sound", "warn", {}, meaning, "give a held-out token store: --data STORE")
@@ -115,9 +116,10 @@ def _stage_run(run: Run, data: HeldOut, store_folder: Path | None, rate: float, 
     check_requires(data.store, run.requires)
     yield finding_on(data)
     if run.is_finished:
-        model = StageModel.from_part(load_part(run.folder / ARTIFACT, "stage"))
+        made = load_part(run.folder / ARTIFACT, run.kind)
+        model = ParallelModel.from_part(made) if run.kind == "parallel" else StageModel.from_part(made)
         yield from findings_on_gaps(model, data.store, effort)
-    if not effort.quick:
+    if not effort.quick and isinstance(run.recipe, StageRecipe):
         name = next(name for name in ("semantic", "coarse", "fine") if run.part.startswith(name))
         stage = make_stage(name, run.recipe, run.num_coarse, data.store)  # type: ignore[arg-type]
         codebooks = load_codebooks(store_folder) if store_folder and is_store(store_folder) else None
@@ -146,7 +148,7 @@ def _codec(codec: Codec, data: HeldOut, store: TokenStore | None, effort: Effort
 
 def _curve(part: str, bundle: Bundle) -> Iterator[Finding]:
     """The learning curve that lies beside a bundle's part; a run's folder under `work/` has one for each."""
-    role = part.replace(" ", "_")
+    role = "parallel" if part == "parallel decoder" else part.replace(" ", "_")
     folder = bundle.folder / role
     card: dict[str, Any] = bundle.cards[role]
     places = [folder, bundle.folder / "work" / role, bundle.folder.parent / role]

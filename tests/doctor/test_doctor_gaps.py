@@ -18,8 +18,9 @@ from segue.doctor.gaps import (
     verdict_on,
 )
 from segue.lm.model import StageModel
+from segue.lm.parallel import ParallelModel
 from segue.lm.sequence import NOT_PREDICTED
-from segue.lm.stage import coarse_stage, fine_stage, semantic_stage
+from segue.lm.stage import acoustic_stage, coarse_stage, fine_stage, semantic_stage
 
 HEADER = StoreHeader("s", "c", vocab_size=64, num_codebooks=3, codebook_size=64)
 
@@ -127,3 +128,29 @@ def test_a_real_model_of_random_weights_is_asked_too():
     model = StageModel(coarse_stage(64, 2, 64, crop_seconds=1.2), tiny.TRANSFORMER, tiny.rng()).eval()
     found = examined(model, store(6))
     assert found["coarse stage: prompt"].figures["loss"] == pytest.approx(np.log(64), rel=0.3)
+
+
+class Echo(ParallelModel):
+    """Expects the semantic token's own number, or the prompt's last known code, as the code of every frame."""
+
+    by_prompt = False
+
+    def slot_losses(self, semantic, seen, answers, asked, levels, valid):
+        known = seen[0, 0, seen[0, 0] != self.mask][-1] if self.by_prompt else semantic[0, 0]
+        losses = torch.where(answers[asked] == known, 1.0, 2.0)
+        return losses.sum()[None], torch.tensor([float(asked.sum())])
+
+
+@pytest.mark.parametrize("by_prompt", [False, True])
+def test_the_parallel_decoder_is_asked_too(by_prompt):
+    model = Echo(acoustic_stage(64, 3, 64, crop_seconds=1.2), tiny.PARALLEL, tiny.rng())
+    model.by_prompt = by_prompt
+    found = examined(model, store(12))
+    verdicts = {name.split(": ")[1]: finding.verdict for name, finding in found.items()}
+    assert verdicts == {"prompt": "ok" if by_prompt else "bad", "semantic tokens": "bad" if by_prompt else "ok"}
+    assert all(name.startswith("parallel decoder") for name in found)
+
+
+def test_a_real_parallel_decoder_of_random_weights_is_asked():
+    model = ParallelModel(acoustic_stage(64, 3, 64, crop_seconds=1.2), tiny.PARALLEL, tiny.rng()).eval()
+    assert examined(model, store(6))["parallel decoder: prompt"].figures["loss"] == pytest.approx(np.log(64), rel=0.3)
