@@ -1,18 +1,20 @@
 """How fast recordings become tokens on this machine, by workers, and what that means for 60,000 hours, on paper.
 
-    python benchmarks/tokenise.py --workers 1 --workers 2 --ray 2 --json tokenise.json
+    python benchmarks/tokenise.py --workers 1 --workers 2 --ray 2 --json tokenise.json --quote benchmarks/README.md
 
 The sound is noise, as many clips of one length as asked for: time does not depend on what is heard. Each round fills a
 new store through processes of one thread each, as `segue tokenize --workers N` does, or through as many actors of a Ray
-cluster that is started for it here. The clock starts when every worker has had time for two clips and stops with the
-last one; loading models and starting Ray is told apart. After a round that does not count, engines and numbers of
-workers take turns, so that a busy moment hits all. The projection is arithmetic, and prints what it takes for granted.
+cluster that is started for it here. The clock starts when every worker has had time for two clips (an actor of Ray for
+its first file) and stops with the last one; loading models and starting Ray is told apart. After a round that does not
+count, engines and numbers of workers take turns, so that a busy moment hits all. The projection is arithmetic, and
+prints what it takes for granted.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -26,6 +28,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from pyarrow import parquet
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +46,7 @@ HOURS = 60_000.0
 FLEETS = (32, 256, 1024)
 WARM_CLIPS = 2
 LOST = 0.05
+MARKS = ("<!-- tokenise: begin -->", "<!-- tokenise: end -->")
 
 
 def make_sound(folder: Path, clips: int, seconds: float, sample_rate: int) -> None:
@@ -71,9 +75,13 @@ def one_round(
     done = fill([sound], store, tokenizers, engine, on_progress=told)
     if done.skipped or not done.written:
         raise SegueError(f"{done.skipped} of {done.written + done.skipped} clips were skipped")
-    warm = min(WARM_CLIPS * workers, done.written - 1)
+    first, groups = next(at for at, count in times if count), written_groups(store)
+    if groups:
+        times, warm = groups, groups[min(workers, len(groups)) - 1][1]
+    else:
+        warm = min(WARM_CLIPS * workers, done.written - 1)
     start, before = next(pair for pair in times if pair[1] >= warm)
-    first, ended = next(at for at, count in times if count), times[-1][0]
+    ended = times[-1][0]
     if before == done.written:
         raise SegueError(f"{done.written} clips came all at once; give more --clips")
     size = sum(path.stat().st_size for path in store.glob("part-*.parquet"))
@@ -82,6 +90,15 @@ def one_round(
         "start_seconds": first - began,
         "bytes_a_second": size / done.seconds,
     }
+
+
+def written_groups(store: Path) -> list[tuple[float, int]]:
+    """When each file of an actor of Ray was there, and clips until then; Ray itself hands on several at once."""
+    times, count = [], 0
+    for path in sorted(store.glob("part-g*.parquet"), key=lambda path: path.stat().st_mtime_ns):
+        count += parquet.read_metadata(path).num_rows
+        times.append((path.stat().st_mtime_ns / 1e9, count))
+    return times
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -162,6 +179,23 @@ def show(figures: dict[str, Any], console: Console) -> None:
     console.print("It takes for granted that", *(f"- {line}" for line in paper["assumptions"]), sep="\n", markup=False)
 
 
+def quote(path: Path, figures: dict[str, Any]) -> None:
+    """Put the tables between the two marks of a Markdown file, in place of those of an earlier run.
+
+    Raises:
+        SegueError: if the marks are not there.
+    """
+    text = path.read_text()
+    if text.count(MARKS[0]) != 1 or text.count(MARKS[1]) != 1:
+        raise SegueError(f"{path}: no place for the tables; mark it with {MARKS[0]} and {MARKS[1]}, a line each")
+    before, rest = text.split(MARKS[0])
+    shown = io.StringIO()
+    show(figures, Console(file=shown, width=160, highlight=False))
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    with written_file(path) as beside:
+        beside.write_text(f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+
+
 def main(
     workers: Annotated[list[int] | None, typer.Option("--workers", help="Give it again for more; 1 and 2.")] = None,
     ray: Annotated[list[int] | None, typer.Option("--ray", help="Actors of Ray; give it again for more.")] = None,
@@ -171,6 +205,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=0.5, help="A clip.")] = 15.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 3,
     json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    quoted_in: Annotated[Path | None, typer.Option("--quote", help="Markdown file to put the tables into.")] = None,
 ) -> None:
     """Time the tokenising of a corpus."""
     if json_out:
@@ -207,6 +242,8 @@ def main(
     if json_out:
         with written_file(json_out) as beside:
             beside.write_text(json.dumps(figures, indent=1) + "\n")
+    if quoted_in:
+        quote(quoted_in, figures)
 
 
 if __name__ == "__main__":

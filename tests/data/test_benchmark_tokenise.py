@@ -57,3 +57,24 @@ def test_the_projection_is_plain_arithmetic():
 def test_too_few_clips_for_the_workers_are_refused(bundle_folder):
     with pytest.raises(SegueError, match="more than 2 clips for each"):
         benchmark.main([4], None, str(bundle_folder), clips=8)
+
+
+def test_the_tables_take_the_place_of_those_before(tmp_path):
+    figures = json.loads((PATH.parent / "results" / "tokenise.json").read_text())
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n\n{benchmark.MARKS[0]}\nold\n{benchmark.MARKS[1]}\n\nbelow\n")
+    for _ in range(2):
+        benchmark.quote(page, figures)
+    text = page.read_text()
+    assert text.startswith("above\n\n<!--") and text.endswith("-->\n\nbelow\n") and "old" not in text
+    assert text.count("| ray ") == 1 and text.count("60,000 h") == 1
+    page.write_text("no marks")
+    with pytest.raises(SegueError, match="no place for the tables"):
+        benchmark.quote(page, figures)
+
+
+def test_the_page_quotes_the_figures_that_are_kept(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text((PATH.parent / "README.md").read_text())
+    benchmark.quote(page, json.loads((PATH.parent / "results" / "tokenise.json").read_text()))
+    assert page.read_text() == (PATH.parent / "README.md").read_text()
