@@ -21,7 +21,7 @@ from segue.errors import SegueError
 
 FALLING = 0.003
 """A fall of the held-out loss over a tenth of the steps from which on more training pays: at this pace as much again
-gains 3 %. At the end of a run the rate has cooled down and holds the loss back, so that this is the least it gains."""
+gains 3 %. Cooling down speeds the fall first and ends it then, so that a pace is an order of size and no forecast."""
 RISING = 0.005
 """A rise of the held-out loss over a tenth of the steps that is no noise: the batches held out are always the same."""
 DIVERGED = 1.2
