@@ -268,9 +268,17 @@ def small() -> Recipe:
 
 
 def paper() -> Recipe:
-    """AudioLM's sizes (arXiv 2209.03143, IV.B): 12 layers, 16 heads, 1024 wide; crops of 30, 10 and 3 s."""
+    """AudioLM's recipe (arXiv 2209.03143, IV.B): 12 layers, 16 heads, 1024 wide, dropout 0.1, T5's positions."""
     model = TransformerConfig(
-        width=1024, depth=12, heads=16, feedforward=4096, dropout=0.1, embedding_width=1024, positions="index"
+        width=1024,
+        depth=12,
+        heads=16,
+        feedforward=4096,
+        dropout=0.1,
+        embedding_width=1024,
+        positions="index",
+        encoding="t5",
+        activation="relu",
     )
 
     def stage(crop_seconds: float, deduplicate: bool, prefix: tuple[StreamName, ...]) -> StageRecipe:

@@ -24,6 +24,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def exact_weights() -> None:
+    """Decoding as the model says, to the last digits; tests of eight bits ask for them."""
+    os.environ["SEGUE_WEIGHTS"] = "float32"
+
+
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny bundle on disk; don't write into it."""

@@ -10,8 +10,9 @@ from rich.table import Table
 
 
 def info(bundle: Annotated[str, typer.Argument(help="speech, piano, or the folder of a bundle.")]) -> None:
-    """What a bundle is made of and what it was trained on."""
+    """What a bundle is made of, what it was trained on, and what decodes it here."""
     from segue.bundle import load_parts, locate
+    from segue.lm.decoder import choose_engine
 
     folder = locate(bundle)
     parts = load_parts(folder)
@@ -28,3 +29,5 @@ def info(bundle: Annotated[str, typer.Argument(help="speech, piano, or the folde
     for licence in dict.fromkeys(str(part.card.get("licence") or "not stated") for part in parts.values()):
         roles = ", ".join(role for role, part in parts.items() if (part.card.get("licence") or "not stated") == licence)
         out.print(f"licence of the data of {roles}: {licence}", markup=False)
+    choice = choose_engine()
+    out.print(f"decoding on a CPU: engine {choice.engine}, weights {choice.weights} ({choice.reason})", markup=False)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from segue.errors import SegueError
 from segue.generate.sampling import Sampling, choose, uniforms
-from segue.lm.cache import CachedDecoder
+from segue.lm.decoder import Decoder, make_decoder
 from segue.lm.model import StageModel
 from segue.lm.sequence import START
 
@@ -49,7 +49,7 @@ class StageRunner:
 
     def __init__(self, model: StageModel, sampling: Sampling, new_share: float = 0.5) -> None:
         self.model, self.sampling, self.new_share = model, sampling, new_share
-        self._decoders: dict[int, tuple[int, CachedDecoder]] = {}
+        self._decoders: dict[int, tuple[int, Decoder]] = {}
 
     def start(
         self,
@@ -98,11 +98,11 @@ class StageRunner:
         run = self.start(*args, **options)  # type: ignore[arg-type]
         return run.advance(run.total_frames)
 
-    def decoder(self, rows: int, length: int) -> CachedDecoder:
+    def decoder(self, rows: int, length: int) -> Decoder:
         """A decoder for so many rows and at least `length` tokens."""
         room, decoder = self._decoders.get(rows, (0, None))
         if decoder is None or room < length:
-            decoder = CachedDecoder(self.model.transformer, rows, length)
+            decoder = make_decoder(self.model.transformer, rows, length)
             self._decoders = {rows: (length, decoder)}  # another number of rows is rare: one is kept
         return decoder
 

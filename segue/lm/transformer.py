@@ -1,27 +1,34 @@
 """The decoder-only transformer that all three stages share.
 
-Pre-norm RMSNorm, rotary positions that may be fractions, SwiGLU, few key/value heads, and one factorised token
-table (V, r) that serves as embedding and as output: only the logits of the codebook that comes next are computed.
+Pre-norm RMSNorm, few key/value heads, and one factorised token table (V, r) that serves as embedding and as output:
+only the logits of the codebook that comes next are computed. Two choices are values: rotary positions that may be
+fractions, or T5's relative positions; SwiGLU, or a plain ReLU. The paper's recipe has the latter of each.
 
 Shapes: tokens (B, L) int64, positions (B, L) float32, hidden (B, L, width), rotation (B, L, head_dim / 2) complex64.
 
-Sources: Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021, RoFormer (rotary positions); Shazeer 2019 (multi-query
-attention) and 2020 (SwiGLU); Lan et al. 2019, ALBERT, section 3.1 (factorised embedding).
+Sources: Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021, RoFormer (rotary positions); Raffel et al. 2020, T5 (relative
+positions); Shazeer 2019 (multi-query attention) and 2020 (SwiGLU); Lan et al. 2019, ALBERT, section 3.1 (factorised
+embedding).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue.config import later
 from segue.errors import SegueError
+from segue.lm.relative import RelativeBias
 from segue.lm.sequence import PositionScheme
 
 Layer = tuple[Tensor, Tensor]
+Encoding = Literal["rotary", "t5"]
+Activation = Literal["swiglu", "relu"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,17 @@ class TransformerConfig:
         width: of the residual stream.
         depth: number of blocks.
         heads: query heads; width / heads must be even.
-        feedforward: hidden width of the SwiGLU.
+        feedforward: hidden width of the feed-forward half of a block.
         kv_heads: key/value heads, which query heads share; None for one each. Fewer make decoding faster.
         dropout: on what each block adds.
         embedding_width: r of the factorised token table.
         positions: `time` or `index`, see segue.lm.sequence.
         rotary_base: ratio of the slowest to the fastest rotation.
+        encoding: how positions are told: `rotary`, or T5's relative bias, which counts tokens and needs `index`.
+        activation: of the feed-forward half.
+
+    Raises:
+        SegueError: for sizes that don't go together.
     """
 
     width: int = 192
@@ -49,6 +61,8 @@ class TransformerConfig:
     embedding_width: int = 64
     positions: PositionScheme = "time"
     rotary_base: float = 10000.0
+    encoding: Encoding = later("rotary")  # noqa: RUF009
+    activation: Activation = later("swiglu")  # noqa: RUF009
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.depth, self.heads, self.feedforward, self.embedding_width)
@@ -58,6 +72,8 @@ class TransformerConfig:
             raise SegueError(f"transformer: {self.heads} heads can't share {self.kv_heads} kv_heads evenly")
         if not 0 <= self.dropout < 1:
             raise SegueError(f"transformer: dropout {self.dropout} must be at least 0 and below 1")
+        if self.encoding == "t5" and self.positions != "index":
+            raise SegueError(f"transformer: encoding t5 counts tokens; set positions to index, not {self.positions}")
 
     @property
     def head_dim(self) -> int:
@@ -88,7 +104,7 @@ class RMSNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then SwiGLU, each added to the residual stream."""
+    """Attention, then feed-forward, each added to the residual stream."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -99,38 +115,42 @@ class Block(nn.Module):
         self.queries_keys_values = nn.Linear(width, mixed, bias=False)
         self.attention_out = nn.Linear(width, width, bias=False)
         self.feedforward_norm = RMSNorm(width)
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.gate_up = nn.Linear(width, hidden * (2 if config.activation == "swiglu" else 1), bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(
-        self, x: Tensor, rotation: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None
+        self, x: Tensor, rotation: Tensor | None, allowed: Tensor | None = None, rng: torch.Generator | None = None
     ) -> tuple[Tensor, Layer]:
         """One block.
 
         Args:
             x: (B, L, width).
-            rotation: (B or 1, L, head_dim / 2) complex.
-            mask: (B, L) bool, False where a token on the left is padding; None where none is.
+            rotation: (B or 1, L, head_dim / 2) complex; None for none.
+            allowed: (B or 1, 1 or heads, L, L) of query and key: bool, or a bias, -inf where a key may not be seen;
+                None for all keys up to the query.
             rng: source of dropout; None leaves it out.
 
         Returns:
             the new (B, L, width), and its keys and values (B, kv_heads, L, head_dim).
         """
-        attended, layer = self._attend(self.attention_norm(x), rotation, mask)
+        attended, layer = self._attend(self.attention_norm(x), rotation, allowed)
         x = x + self._drop(self.attention_out(attended), rng)
-        gate, up = self.gate_up(self.feedforward_norm(x)).chunk(2, dim=-1)
-        return x + self._drop(self.down(F.silu(gate) * up), rng), layer
+        hidden = activate(self.gate_up(self.feedforward_norm(x)), self.config.activation)
+        return x + self._drop(self.down(hidden), rng), layer
 
-    def _attend(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> tuple[Tensor, Layer]:
+    def _attend(self, x: Tensor, rotation: Tensor | None, allowed: Tensor | None) -> tuple[Tensor, Layer]:
         heads, shared = self.config.heads, self.config.num_kv_heads
         mixed = self.queries_keys_values(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
-        rotated = rotate(mixed[:, : heads + shared], rotation[:, None])
-        queries, keys, values = rotated[:, :heads], rotated[:, heads:], mixed[:, heads + shared :]
+        turned = mixed[:, : heads + shared]
+        if rotation is not None:
+            turned = rotate(turned, rotation[:, None])
+        queries, keys, values = turned[:, :heads], turned[:, heads:], mixed[:, heads + shared :]
         layer = (keys, values)
         if shared < heads:
             keys, values = (part.repeat_interleave(heads // shared, dim=1) for part in layer)
-        allowed = None if mask is None else causal_mask(mask)
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, is_causal=mask is None)
+        if allowed is not None and allowed.dtype != torch.bool:
+            allowed = allowed.to(queries.dtype)
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, is_causal=allowed is None)
         return attended.transpose(1, 2).flatten(2), layer
 
     def _drop(self, x: Tensor, rng: torch.Generator | None) -> Tensor:
@@ -154,6 +174,7 @@ class Transformer(nn.Module):
         self.config = config
         self.table = nn.Parameter(torch.empty(num_ids, config.embedding_width))
         self.embed_up = nn.Linear(config.embedding_width, config.width, bias=False)
+        self.relative = RelativeBias(config.heads) if config.encoding == "t5" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_norm = RMSNorm(config.width)
         self.embed_down = nn.Linear(config.width, config.embedding_width, bias=False)
@@ -168,12 +189,20 @@ class Transformer(nn.Module):
     def read(
         self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None, rng: torch.Generator | None = None
     ) -> tuple[Tensor, list[Layer]]:
-        """As `forward`, with every block's keys and values."""
-        rotation = self.rotation(positions)
+        """As `forward`, with every block's keys and values.
+
+        `mask` (B, L) is False where a token on the left is padding, None where none is.
+        """
+        rotation = self.rotation(positions) if self.relative is None else None
+        allowed = None if mask is None else causal_mask(mask)
+        if self.relative is not None:
+            if allowed is None:
+                allowed = causal_mask(torch.ones_like(tokens[:1], dtype=torch.bool))
+            allowed = self.relative(tokens.shape[1]).masked_fill(~allowed, -math.inf)
         x = self.embed_up(F.embedding(tokens, self.table)).float()  # the residual stream adds up in full precision
         layers = []
         for block in self.blocks:
-            x, layer = block(x, rotation, mask, rng)
+            x, layer = block(x, rotation, allowed, rng)
             layers.append(layer)
         return self.final_norm(x), layers
 
@@ -198,9 +227,19 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.5, generator=rng)
             elif name == "embed_down.weight":
                 nn.init.normal_(parameter, std=0.2 / math.sqrt(config.width), generator=rng)
+            elif name == "relative.weight":
+                nn.init.normal_(parameter, std=1 / math.sqrt(config.width), generator=rng)
             elif parameter.ndim == 2:
                 scale = into_residual if name.endswith(("attention_out.weight", "down.weight")) else 1.0
                 nn.init.normal_(parameter, std=scale / math.sqrt(parameter.shape[1]), generator=rng)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """What goes into a block's last matrix (..., feedforward): of gate and up (..., 2 * feedforward) for SwiGLU."""
+    if activation == "relu":
+        return F.relu(x)
+    gate, up = x.chunk(2, dim=-1)
+    return F.silu(gate) * up
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

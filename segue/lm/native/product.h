@@ -1,0 +1,221 @@
+// The one product that all arithmetic of a step goes through: a matrix, laid out as a panel, times a few vectors.
+//
+// A panel keeps a matrix in blocks of 16 rows, so that 16 sums grow side by side and none has to be taken across lanes:
+//
+//     float32   (rows / 16, columns, 16)
+//     8 bits    (rows / 16, columns / 4, 16, 4): numbers from -127 to 127 with 128 added, for the instruction that
+//               multiplies four bytes without a sign by four with one, and adds them up
+//
+// Rows and columns are multiples of 16. In 8 bits a vector is quantised as it comes, with a scale of its own; a row of
+// a panel may have one too. What comes of a vector doesn't depend on the others it is multiplied with.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr long LANES = 16;
+constexpr float ROUND = 12582912.0f;  // 1.5 * 2^23: adding it to a small number leaves no fraction
+constexpr int32_t ROUND_BITS = 0x4B400000;
+constexpr float POWER[] = {
+    1.53375760e-4f, 1.33998599e-3f, 9.61851981e-3f, 5.55032901e-2f, 2.40226462e-1f, 6.93147182e-1f, 1.0f};
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef float Half __attribute__((vector_size(32)));
+typedef float Quarter __attribute__((vector_size(16)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
+
+template <class V, class T> inline V load(const T* from) {
+    V v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T, class V> inline void store(T* to, V v) { std::memcpy(to, &v, sizeof v); }
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+
+// All lanes into one, half onto half.
+template <class Join> inline float joined(Floats v, Join join) {
+    Half halves[2];
+    Quarter quarters[2];
+    std::memcpy(halves, &v, sizeof v);
+    const Half half = join(halves[0], halves[1]);
+    std::memcpy(quarters, &half, sizeof half);
+    const Quarter q = join(quarters[0], quarters[1]);
+    return join(join(q[0], q[2]), join(q[1], q[3]));
+}
+
+inline float sum(Floats v) { return joined(v, [](auto a, auto b) { return a + b; }); }
+inline float largest(Floats v) { return joined(v, [](auto a, auto b) { return a > b ? a : b; }); }
+
+// sums[i] += w[4 i] * a[0] + ... + w[4 i + 3] * a[3], w without and a with a sign.
+inline Ints dot4(Ints sums, const uint8_t* w, const int8_t* a) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(w), _mm512_set1_epi32(load<int32_t>(a)));
+#elif defined(__AVX2__)
+    const __m256i evens = _mm256_set1_epi32((a[2] << 16) | (uint16_t)a[0]), low = _mm256_set1_epi32(0x00FF00FF);
+    const __m256i odds = _mm256_set1_epi32((a[3] << 16) | (uint16_t)a[1]);
+    __m256i half[2];
+    std::memcpy(half, &sums, sizeof half);
+    for (int i = 0; i < 2; i++) {
+        const __m256i v = _mm256_loadu_si256((const __m256i*)(w + 32 * i));
+        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(v, low), evens);
+        const __m256i odd = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16(v, 8), low), odds);
+        half[i] = _mm256_add_epi32(half[i], _mm256_add_epi32(even, odd));
+    }
+    return load<Ints>(half);
+#else
+    const Ints v = load<Ints>(w);
+    for (int j = 0; j < 4; j++) sums += ((v >> (8 * j)) & 255) * (int32_t)a[j];
+    return sums;
+#endif
+}
+
+// 2^x for x <= 0: a polynomial for what is left of x when rounded, and the whole number added to the exponent.
+inline Floats two_to(Floats x) {
+    x = larger(x, Floats{} - 126.0f);
+    const Floats whole = x + ROUND;
+    const Floats f = x - (whole - ROUND);
+    Floats p = f * POWER[0] + POWER[1];
+    for (int i = 2; i < 7; i++) p = p * f + POWER[i];
+    const Ints bits = load<Ints>(&p) + (load<Ints>(&whole) << 23);
+    return load<Floats>(&bits);
+}
+
+// ---- Vectors, ready to be multiplied with panels of W: float, or uint8_t for 8 bits ----
+
+struct alignas(64) Line { float lane[LANES]; };
+
+// Memory that only grows.
+struct Room {
+    std::vector<Line> lines;
+    float* floats(long count) {
+        if ((long)lines.size() * LANES < count) lines.resize(count / LANES + 1);
+        return lines.data()->lane;
+    }
+};
+
+struct Vectors {
+    const float* floats;   // (count, columns)
+    const int8_t* bytes;   // (count, columns), 8 bits alone
+    const float* scales;   // (count)
+    const int32_t* sums;   // (count): 128 times the sum of a vector's bytes
+    long columns;
+};
+
+struct Tray { Room floats, bytes, scales, sums; };  // where they lie
+
+// `count` vectors of x (count, columns), at length 1 if `unit`.
+template <class W> Vectors ready(Tray& tray, const float* x, long count, long columns, bool unit = false) {
+    constexpr bool plain = std::is_same<W, float>::value;
+    if (plain && !unit) return {x, nullptr, nullptr, nullptr, columns};
+    float* floats = tray.floats.floats(count * columns);
+    int8_t* bytes = (int8_t*)tray.bytes.floats(count * columns / 4);
+    float* scales = tray.scales.floats(count);
+    int32_t* sums = (int32_t*)tray.sums.floats(count);
+    for (long b = 0; b < count; b++, x += columns, floats += columns, bytes += columns) {
+        Floats squares = {}, top = {};
+        for (long c = 0; c < columns; c += LANES) {
+            const Floats v = load<Floats>(x + c);
+            if (unit) squares += v * v;
+            if (!plain) top = larger(top, larger(v, -v));
+        }
+        const float factor = unit ? 1 / std::max(std::sqrt(sum(squares)), 1e-12f) : 1;
+        const float peak = std::max(largest(top), 1e-30f);
+        Ints total = {};
+        for (long c = 0; c < columns; c += LANES) {
+            const Floats v = load<Floats>(x + c);
+            if (plain) { store(floats + c, v * factor); continue; }
+            const Floats whole = v * (127 / peak) + ROUND;  // its lowest bits are the whole number
+            const Ints bits = load<Ints>(&whole);
+            store(bytes + c, __builtin_convertvector(bits, Bytes));
+            total += bits - ROUND_BITS;
+        }
+        scales[b] = peak / 127 * factor;
+        sums[b] = 0;
+        for (int i = 0; i < LANES; i++) sums[b] += 128 * total[i];
+    }
+    floats -= count * columns, bytes -= count * columns;
+    return {floats, bytes, scales, sums, columns};
+}
+
+// ---- The product ----
+
+// A panel, or some columns of it: `stride` is the number of columns that it has in all.
+template <class W> struct Panel {
+    const W* numbers;
+    const float* scales;  // (rows), or null
+    long stride;
+};
+
+// R blocks of 16 rows times B vectors, from number b on.
+template <int R, int B> inline void tile(const float* w, long stride, const Vectors& in, long b, Floats out[R][B]) {
+    for (int r = 0; r < R; r++) for (int k = 0; k < B; k++) out[r][k] = Floats{};
+    const float* x = in.floats + b * in.columns;
+    for (long c = 0; c < in.columns; c++)
+        for (int r = 0; r < R; r++) {
+            const Floats v = load<Floats>(w + (r * stride + c) * LANES);
+            for (int k = 0; k < B; k++) out[r][k] += v * x[k * in.columns + c];
+        }
+}
+
+template <int R, int B> inline void tile(const uint8_t* w, long stride, const Vectors& in, long b, Floats out[R][B]) {
+    Ints sums[R][B] = {};
+    const int8_t* x = in.bytes + b * in.columns;
+    for (long c = 0; c < in.columns; c += 4)
+        for (int r = 0; r < R; r++)
+            for (int k = 0; k < B; k++)
+                sums[r][k] = dot4(sums[r][k], w + (r * stride + c) * LANES, x + k * in.columns + c);
+    for (int r = 0; r < R; r++)
+        for (int k = 0; k < B; k++)
+            out[r][k] = __builtin_convertvector(sums[r][k] - in.sums[b + k], Floats) * in.scales[b + k];
+}
+
+struct Out { float* y; long stride; bool add; };  // y (count, stride) is set, or added to
+
+template <int R, int B, class W>
+void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Out& out) {
+    Floats result[R][B];
+    tile<R, B>(panel.numbers + block * panel.stride * LANES, panel.stride, in, b, result);
+    for (int r = 0; r < R; r++)
+        for (int k = 0; k < B; k++) {
+            float* y = out.y + (b + k) * out.stride + (block + r) * LANES;
+            Floats v = result[r][k];
+            if (panel.scales) v *= load<Floats>(panel.scales + (block + r) * LANES);
+            store(y, out.add ? load<Floats>(y) + v : v);
+        }
+}
+
+template <int R, class W>
+void rows(const Panel<W>& panel, long block, const Vectors& in, long count, const Out& out) {
+    long b = 0;
+    for (; b + 4 <= count; b += 4) rows<R, 4>(panel, block, in, b, out);
+    for (; b + 2 <= count; b += 2) rows<R, 2>(panel, block, in, b, out);
+    for (; b < count; b++) rows<R, 1>(panel, block, in, b, out);
+}
+
+// Blocks `begin` to `end` of a panel times `count` vectors.
+template <class W>
+void product(const Panel<W>& panel, long begin, long end, const Vectors& in, long count, const Out& out) {
+    for (; begin + 4 <= end; begin += 4) rows<4>(panel, begin, in, count, out);
+    for (; begin + 2 <= end; begin += 2) rows<2>(panel, begin, in, count, out);
+    for (; begin < end; begin++) rows<1>(panel, begin, in, count, out);
+}
+
+// Where a panel has the number at (row, column).
+template <class W> long at(long row, long column, long columns) {
+    constexpr long side = std::is_same<W, float>::value ? 1 : 4;
+    return (row / LANES * columns + column / side * side) * LANES + row % LANES * side + column % side;
+}
+
+}  // namespace
