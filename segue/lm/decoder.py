@@ -2,11 +2,12 @@
 
 - `native`: one call of compiled C++ a step, for float32 models on the CPU (segue.lm.native).
 - `torch`: plain PyTorch, anywhere (segue.lm.cache).
-- `static`: fixed shapes for `torch.compile` and CUDA graphs (segue.lm.static).
+- `static`: fixed shapes, and on a GPU a CUDA graph (segue.lm.static).
+- `compiled`: the same, fused by `torch.compile`: a minute of compiling, for those who then decode for long.
 
-`auto` takes `static` on a GPU, `native` on a CPU with a compiler, and else `torch`. Weights are `float32`, as the model
-has them, or `int8`, with a scale a row; `auto` takes int8 where the native engine has an instruction for it.
-An engine that can't be had gives way to `torch`, unless it was asked for by name.
+`auto` takes `static` on a GPU, `native` on a CPU with a C++ compiler, and else `torch`. Weights are the model's own
+`float32`, `bfloat16` (static and compiled), or `int8` with a scale a row (native and torch); `auto` takes bfloat16 on a
+GPU and int8 where the native engine has an instruction for it.
 
 Shapes: tokens (B or 1, L), ids (B,), rotation (B or 1, head_dim / 2), state (B, r or a little more).
 """
@@ -24,10 +25,17 @@ from segue.errors import SegueError
 from segue.lm.cache import CachedDecoder
 from segue.lm.native.build import library
 from segue.lm.native.decoder import NativeDecoder
+from segue.lm.static import StaticDecoder
 from segue.lm.transformer import Transformer
 
-Engine = Literal["auto", "native", "torch", "static"]
-Weights = Literal["auto", "float32", "int8"]
+Engine = Literal["auto", "native", "torch", "static", "compiled"]
+Weights = Literal["auto", "float32", "bfloat16", "int8"]
+_WEIGHTS = {
+    "native": ("float32", "int8"),
+    "torch": ("float32", "int8"),
+    "static": ("float32", "bfloat16"),
+    "compiled": ("float32", "bfloat16"),
+}
 
 
 class Decoder(Protocol):
@@ -52,9 +60,9 @@ class Choice:
     """An engine and its weights, as they will be used.
 
     Attributes:
-        engine: `native`, `torch` or `static`.
-        weights: `float32`, which is the model's own precision, or `int8`.
-        reason: why it isn't a faster one, or what the faster one is made of.
+        engine: `native`, `torch`, `static` or `compiled`.
+        weights: `float32`, `bfloat16` or `int8`.
+        reason: what it is made of, or why it isn't a faster one.
     """
 
     engine: str
@@ -68,26 +76,31 @@ def choose_engine(device: str = "cpu", engine: str | None = None, weights: str |
     Args:
         device: type of the model's device, `cpu` or `cuda`.
         engine: by name; None for the environment's SEGUE_ENGINE, or else `auto`.
-        weights: `float32`, `int8` or `auto`; None for the environment's SEGUE_WEIGHTS, or else `auto`.
+        weights: by name; None for the environment's SEGUE_WEIGHTS, or else `auto`.
 
     Raises:
-        SegueError: if there is none of that name, or the one asked for can't be had.
+        SegueError: if there is none of that name, or what is asked for can't be had.
     """
     engine = _named("SEGUE_ENGINE", engine, get_args(Engine))
     weights = _named("SEGUE_WEIGHTS", weights, get_args(Weights))
+    reason, best = "as asked for", "float32"
     if device != "cpu":
-        if engine == "native" or weights == "int8":
-            raise SegueError(f"engine {engine} with weights {weights} on {device}: native and int8 are for the CPU")
-        return Choice("static" if engine == "auto" else engine, "float32", f"for {device}")
-    if engine in ("auto", "native"):
-        found, reason = library()
+        engine, reason = ("static", f"for {device}") if engine == "auto" else (engine, reason)
+        best = "bfloat16" if engine in ("static", "compiled") else "float32"
+    elif engine in ("auto", "native") and weights != "bfloat16":
+        found, missing = library()
         if found is not None:
-            kept = weights if weights != "auto" else "int8" if found.dot == 2 else "float32"
-            return Choice("native", kept, found.compiler)
-        if engine == "native":
-            raise SegueError(f"engine native: {reason}; install g++ or leave the engine to Segue")
-        return Choice("torch", "float32" if weights == "auto" else weights, reason)
-    return Choice(engine, "float32" if weights == "auto" else weights, "as asked for")
+            engine, reason, best = "native", found.compiler, "int8" if found.dot == 2 else "float32"
+        elif engine == "native":
+            raise SegueError(f"engine native: {missing}; install g++ or leave the engine to Segue")
+        else:
+            engine, reason = "torch", missing
+    elif engine == "auto":
+        engine = "static"
+    weights = best if weights == "auto" else weights
+    if weights not in _WEIGHTS[engine] or (device != "cpu" and (engine == "native" or weights == "int8")):
+        raise SegueError(f"engine {engine} has no {weights} weights on {device}; leave one of them to Segue")
+    return Choice(engine, weights, reason)
 
 
 def make_decoder(
@@ -101,7 +114,7 @@ def make_decoder(
     """A decoder of a transformer's weights as they are now.
 
     Args:
-        transformer: to decode with.
+        transformer: to decode with. One that isn't float32 is decoded by the torch engine in its own precision.
         batch_size: B.
         max_length: most tokens that are kept.
         engine: as for `choose_engine`.
@@ -110,12 +123,17 @@ def make_decoder(
     Raises:
         SegueError: if the engine asked for can't be had.
     """
+    if transformer.table.dtype != torch.float32:
+        return CachedDecoder(transformer, batch_size, max_length)
     choice = choose_engine(transformer.table.device.type, engine, weights)
-    if choice.engine == "native" and transformer.table.dtype == torch.float32:
+    if choice.engine == "native":
         found, _ = library()
         assert found is not None
         return NativeDecoder(found, transformer, batch_size, max_length, eight_bits=choice.weights == "int8")
-    return CachedDecoder(transformer, batch_size, max_length, eight_bits=choice.weights == "int8")
+    if choice.engine == "torch":
+        return CachedDecoder(transformer, batch_size, max_length, eight_bits=choice.weights == "int8")
+    dtype, compiled = getattr(torch, choice.weights), choice.engine == "compiled"
+    return StaticDecoder(transformer, batch_size, max_length, dtype=dtype, compiled=compiled)
 
 
 def _named(name: str, value: str | None, allowed: tuple[str, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ CONFIGS = {
         activation="swiglu",
     ),
 }
-EXACT = ("torch", "native")
+EXACT = ("torch", "native", "static")
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -126,7 +128,9 @@ def threads(request) -> None:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("engine", "weights"), [("torch", "float32"), ("native", "float32"), ("native", "int8")])
+@pytest.mark.parametrize(
+    ("engine", "weights"), [("torch", "float32"), ("static", "float32"), ("native", "float32"), ("native", "int8")]
+)
 def test_batched_is_single(engine, weights, threads):
     """After the same prompt, read once; in the native engine to the bit."""
     model = a_model(CONFIGS["one shared head"])
@@ -142,7 +146,9 @@ def test_batched_is_single(engine, weights, threads):
         assert torch.equal(together, alone) if engine == "native" else torch.allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize(("engine", "weights"), [("torch", "float32"), ("native", "float32"), ("native", "int8")])
+@pytest.mark.parametrize(
+    ("engine", "weights"), [("torch", "float32"), ("static", "float32"), ("native", "float32"), ("native", "int8")]
+)
 def test_a_prompt_that_all_share_is_read_once(engine, weights, monkeypatch):
     model = a_model(CONFIGS["paper"])
     tokens, positions = some_tokens(1, 20)
@@ -228,9 +234,15 @@ def test_engines_and_weights_have_names(monkeypatch):
         choose_engine(engine="fast")
     with pytest.raises(SegueError, match="int4"):
         choose_engine(weights="int4")
-    with pytest.raises(SegueError, match="for the CPU"):
-        choose_engine("cuda", weights="int8")
-    assert choose_engine("cuda").engine == "static"
+    for engine, weights, device in (
+        ("auto", "int8", "cuda"),
+        ("native", "float32", "cuda"),
+        ("torch", "bfloat16", "cpu"),
+    ):
+        with pytest.raises(SegueError, match=f"no {weights} weights on {device}"):
+            choose_engine(device, engine, weights)
+    monkeypatch.setenv("SEGUE_WEIGHTS", "auto")
+    assert (choose_engine("cuda").engine, choose_engine("cuda").weights) == ("static", "bfloat16")
     monkeypatch.setenv("SEGUE_ENGINE", "torch")
     monkeypatch.setenv("SEGUE_WEIGHTS", "int8")
     assert (choose_engine().engine, choose_engine().weights) == ("torch", "int8")
@@ -250,3 +262,14 @@ def test_info_names_the_engine(cli, bundle_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("SEGUE_ENGINE", "auto")
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no C++ compiler: no-such-compiler found" in " ".join(cli("info", bundle_folder).out.split())
+
+
+@pytest.mark.parametrize(("weights", "error"), [("float32", 1e-4), ("bfloat16", 0.15)])
+def test_fixed_shapes_are_captured_whole(weights, error, monkeypatch):
+    """Without what torch.compile would then make of it, which takes minutes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True))
+    model = a_model(CONFIGS["one shared head"])
+    tokens, positions = some_tokens(2, 20)
+    expected = model.logits(model(tokens, positions), 21, 30)[:, 13:]
+    found = stepped(a_decoder(model, 2, 20, "compiled", weights), model, tokens, positions, 14)
+    assert (found - expected).abs().max() < error
