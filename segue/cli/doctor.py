@@ -104,8 +104,8 @@ def _show(findings: Sequence[Finding], out: Console) -> None:
         lines = [f"{finding.subject}: {finding.meaning}"]
         lines += [f"      do: {finding.remedy}"] if finding.remedy else []
         lines += [f"      - {item}" for item in finding.items]
-        mark = (finding.verdict, COLOURS[finding.verdict])
-        out.print(Text.assemble(mark, "  ", "\n".join(lines)), soft_wrap=True)
+        verdict_word = (finding.verdict, COLOURS[finding.verdict])
+        out.print(Text.assemble(verdict_word, "  ", "\n".join(lines)), soft_wrap=True)
     out.print()
     for part, (verdict, line) in conclusions(findings).items():
         out.print(
