@@ -101,14 +101,16 @@ def _show(findings: Sequence[Finding], out: Console) -> None:
     for finding in findings:
         if finding.verdict == "ok":
             continue
-        out.print(Text.assemble((finding.verdict, COLOURS[finding.verdict]), f"  {finding.subject}: {finding.meaning}"))
-        if finding.remedy:
-            out.print(f"      do: {finding.remedy}", markup=False)
-        for item in finding.items:
-            out.print(f"      - {item}", markup=False)
+        lines = [f"{finding.subject}: {finding.meaning}"]
+        lines += [f"      do: {finding.remedy}"] if finding.remedy else []
+        lines += [f"      - {item}" for item in finding.items]
+        verdict_word = (finding.verdict, COLOURS[finding.verdict])
+        out.print(Text.assemble(verdict_word, "  ", "\n".join(lines)), soft_wrap=True)
     out.print()
     for part, (verdict, line) in conclusions(findings).items():
-        out.print(Text.assemble((f"{part}: ", "bold"), (line, COLOURS[verdict] if verdict != "ok" else "")))
+        out.print(
+            Text.assemble((f"{part}: ", "bold"), (line, COLOURS[verdict] if verdict != "ok" else "")), soft_wrap=True
+        )
 
 
 def _number(value: object) -> str:
