@@ -164,7 +164,7 @@ def main(
     skip: Annotated[int, typer.Option(min=0, help="Files left out before them, such as those chosen on.")] = 0,
     iterations: Annotated[list[int] | None, typer.Option(help="Rounds of the first codebook.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the parallel decoder's codebooks of many rounds.")] = 1.0,
-    single: Annotated[float, typer.Option(help="Of its codebooks of one round.")] = 0.0,
+    single: Annotated[float, typer.Option(help="Of its codebooks of one round.")] = 0.8,
     noise: Annotated[float, typer.Option(help="On its confidence.")] = 1.0,
     new_share: Annotated[float, typer.Option(help="Share of its window that is new.")] = 0.5,
     baseline: Annotated[bool, typer.Option(help="Run the coarse and the fine stage too.")] = True,

@@ -355,6 +355,7 @@ def save_bundle(
     name: str,
     part_folders: Mapping[str, str | Path],
     temperature: tuple[float, float, float] = TEMPERATURES,
+    decoder: Decoder = "ar",
 ) -> None:
     """Write `bundle.json` over parts that are on disk already.
 
@@ -364,10 +365,15 @@ def save_bundle(
         part_folders: role -> folder of the part, inside `folder` or beside it; for the codec also the reference of a
             published one. `parallel` may be left out.
         temperature: of the three stages unless a user asks for something else.
+        decoder: `ar` or `parallel`, unless a user asks for the other.
 
     Raises:
         SegueError: if parts are missing, damaged or don't belong together.
     """
+    if decoder == "parallel" and "parallel" not in part_folders:
+        raise SegueError(
+            f"{folder}: decoder parallel, but no parallel decoder is among the parts; give one, or take ar"
+        )
     parts, entries = {}, {}
     for role in (*ROLES, *(role for role in OPTIONAL_ROLES if role in part_folders)):
         place = part_folders[role]
@@ -383,6 +389,7 @@ def save_bundle(
         "format_version": FORMAT_VERSION,
         "name": name,
         "temperature": list(temperature),
+        "decoder": decoder,
         "parts": entries,
     }
     with written_file(folder / _FILE) as beside:

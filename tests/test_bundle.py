@@ -114,6 +114,18 @@ def test_a_parallel_decoder_may_come_along(with_parallel, bundle, cli):
     assert load(with_parallel).fingerprint == bundle.fingerprint
 
 
+def test_a_bundle_says_which_decoder_it_prefers(with_parallel, copied):
+    folders = {role: with_parallel / role for role in ROLES}
+    save_bundle(with_parallel, "tiny", {**folders, "parallel": with_parallel / "parallel"}, decoder="parallel")
+    assert load(with_parallel).decoder == "parallel"
+    save_bundle(with_parallel, "tiny", {**folders, "parallel": with_parallel / "parallel"})
+    assert load(with_parallel).decoder == load(copied).decoder == "ar"
+    edit(copied, lambda d: d.pop("decoder"))
+    assert load(copied).decoder == "ar"  # as bundles made before there was a choice
+    with pytest.raises(SegueError, match="no parallel decoder is among the parts"):
+        save_bundle(with_parallel, "tiny", folders, decoder="parallel")
+
+
 def test_a_parallel_decoder_that_does_not_belong_is_refused(with_parallel, other_folder, tmp_path):
     other = tiny.make_bundle(tmp_path / "other", seed=1, parallel=True)
     shutil.rmtree(with_parallel / "parallel")

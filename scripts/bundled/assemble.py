@@ -14,8 +14,10 @@ from pathlib import Path
 
 from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import save_bundle
+from segue.generate.continuation import Decoder
 
 TEMPERATURE = {"speech": (1.0, 1.0, 0.4), "piano": (1.0, 0.9, 0.4)}  # see docs/log.md
+DECODER: dict[str, Decoder] = {"speech": "ar", "piano": "ar"}  # see benchmarks/results/acoustic-*.json
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def main() -> None:
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
         if (arguments.runs / f"{name}-parallel").is_dir():
             folders["parallel"] = keep(arguments.runs / f"{name}-parallel", bundle / "parallel")
-        save_bundle(bundle, name, folders, TEMPERATURE[name])
+        save_bundle(bundle, name, folders, TEMPERATURE[name], DECODER[name] if "parallel" in folders else "ar")
         size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
         shared = (codec / "weights.safetensors").stat().st_size / 1e6
         print(f"{bundle}: {size:.1f} MB beside the codec's {shared:.1f}")

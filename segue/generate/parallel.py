@@ -31,7 +31,8 @@ class Filling:
     Attributes:
         iterations: rounds of codebook 0, 1, ...; the last number counts for all further ones. The paper's are (16, 1).
         sampling: how codes are drawn where a codebook has several rounds.
-        single: how they are drawn where it has one; the paper takes the likeliest.
+        single: how they are drawn where it has one. The paper takes the likeliest, which is louder and further off
+            (docs/log.md).
         noise: Gumbel noise on the log-confidence in the first round; it falls linearly to none in the last.
 
     Raises:
@@ -40,7 +41,7 @@ class Filling:
 
     iterations: tuple[int, ...] = (16, 1)
     sampling: Sampling = field(default_factory=Sampling)
-    single: Sampling = field(default_factory=lambda: Sampling(0.0))
+    single: Sampling = field(default_factory=lambda: Sampling(0.8))
     noise: float = 1.0
 
     def __post_init__(self) -> None:
