@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from segue import audio
 from segue.artifact import Part, artifact_folder, load_part, read_json, written_file
-from segue.codec.hub import Reference, is_reference
 from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
@@ -41,6 +40,8 @@ from segue.generate.options import Options, settings_of
 from segue.generate.stages import Stages
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
+from segue.published import Reference, is_reference
+from segue.semantic.pretrained import PretrainedTokenizer, is_pretrained
 from segue.semantic.tokenizer import SemanticTokenizer
 
 FORMAT_VERSION = 1
@@ -73,7 +74,7 @@ class Bundle:
     name: str
     folder: Path
     codec: Codec
-    semantic: SemanticTokenizer
+    semantic: SemanticTokenizer | PretrainedTokenizer
     stages: Stages
     cards: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
@@ -192,7 +193,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
     folder = locate(name)
     parts = load_parts(folder)
     with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
-        codec, semantic = codec_from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
+        codec, semantic = codec_from_part(parts["codec"]), semantic_from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
         parallel = _parallel(parts["parallel"], stages) if "parallel" in parts else None
     for model in (codec, semantic, stages.semantic, stages.coarse, stages.fine, *([parallel] if parallel else [])):
@@ -332,6 +333,26 @@ def codec_from_part(part: Part) -> Codec:
         SegueError: if its config and weights do not fit each other, or it needs a package that is not installed.
     """
     return PretrainedCodec.from_part(part) if KEY in part.config else SoundStream.from_part(part)
+
+
+def load_semantic(name: str | Path) -> SemanticTokenizer | PretrainedTokenizer:
+    """The semantic tokenizer of an artifact or of the run that made it.
+
+    Raises:
+        SegueError: if there is none, it is damaged, or its published encoder can't be had.
+    """
+    if is_reference(name):
+        raise SegueError(f"{name}: it has no tokens before k-means; segue train semantic --encoder {name} makes them")
+    return semantic_from_part(load_part(artifact_folder(Path(name)), "semantic"))
+
+
+def semantic_from_part(part: Part) -> SemanticTokenizer | PretrainedTokenizer:
+    """The semantic tokenizer that a part holds.
+
+    Raises:
+        SegueError: if its config and weights do not fit each other, or its published encoder can't be had.
+    """
+    return PretrainedTokenizer.from_part(part) if is_pretrained(part) else SemanticTokenizer.from_part(part)
 
 
 def check_parts(parts: dict[str, Part]) -> None:

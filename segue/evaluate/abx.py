@@ -50,7 +50,7 @@ class Items:
     def __post_init__(self) -> None:
         counts = {len(self.features), len(self.labels), len(self.speakers)}
         if len(counts) != 1 or (self.contexts is not None and len(self.contexts) not in counts):
-            raise SegueError(f"ABX: features, labels, speakers and contexts of {sorted(counts)} items; give one of each")
+            raise SegueError(f"ABX: features, labels, speakers of {sorted(counts)} items; give one of each")
 
     def __getitem__(self, kept: Tensor) -> Items:
         """The items of these indices."""
@@ -211,5 +211,5 @@ def warped(distances: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _angle(cosine: Tensor) -> Tensor:
-    """Angles over pi. Rounded, so that equal features have equal distances whatever order the products were summed in."""
+    """Angles over pi. Rounded: equal features have equal distances whatever order the products were summed in."""
     return (torch.acos(cosine.double().clamp(-1, 1)) / torch.pi * 1e5).round().float() / 1e5

@@ -1,9 +1,9 @@
 """Phones of speech with their times, as labels for measuring: never for training.
 
-With a transcript: pocketsphinx aligns the dictionary's phones to it. Without: `hama` names the phones, pocketsphinx finds
-where each begins and ends. On the five LibriVox clips with transcripts that come with pocketsphinx, 87 % of the speech
-frames of the second way are those of the first (88 % where pocketsphinx recognises words by itself, at a quarter of the
-speed; 61 % by its phone loop; `hama`'s own spans say 25 %, for they are peaks, not stretches).
+With a transcript: pocketsphinx aligns the dictionary's phones to it. Without: `hama` names the phones, pocketsphinx
+finds where each begins and ends. On the five LibriVox clips with transcripts that come with pocketsphinx, 87 % of
+the speech frames of the second way are those of the first (89 % where pocketsphinx recognises words by itself, at a
+quarter of the speed; 61 % by its phone loop; `hama`'s own spans say 25 %, for they are peaks, not stretches).
 
 wave (N,) mono at 16 kHz -> spans in seconds, labelled by the 39 phones of ARPAbet; silence and noise have none.
 Needs pocketsphinx and hama (extra "eval"), whose models are inside.
