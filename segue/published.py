@@ -128,9 +128,8 @@ def make_config(family: str, values: dict[str, Any], name: str) -> Any:
     except SegueError:
         raise
     except Exception as error:  # each version of transformers checks its configs in its own way
-        raise SegueError(
-            f"{name}: {CONFIG} describes no {values.get('model_type', family)} model ({first_line(error)})"
-        ) from error
+        known = values.get("model_type", family)
+        raise SegueError(f"{name}: {CONFIG} describes no {known} model ({first_line(error)})") from error
 
 
 def make_model(family: str, config: Any, tensors: dict[str, Tensor], name: str) -> nn.Module:

@@ -36,7 +36,8 @@ class Items:
     """What is compared.
 
     Attributes:
-        features: (n, D), one frame an item; or n segments, (L, D) each.
+        features: (n, D), one frame an item; or n segments, (L, D) each. Floating ones are compared by the angle between
+            them, whole numbers (tokens or codes, D codebooks) by the share of the D that differ.
         labels: (n,) kinds, from 0.
         speakers: (n,) who, from 0.
         contexts: (n,) what surrounds each item; None: whatever it is.
@@ -83,7 +84,7 @@ def abx(items: Items, mode: Mode, seed: int = 0, most: int = 10) -> Score:
     """The ABX error of some items.
 
     Args:
-        items: what is compared, by the angle between features.
+        items: what is compared.
         mode: X of the same speaker as A and B, or of another.
         seed: of the choice of items and the bootstrap.
         most: items of one kind (in one context) and speaker that are taken, at random where there are more.
@@ -165,21 +166,20 @@ def _triples(distances: Tensor, of_x: Tensor, of_ab: Tensor, kinds: int, same: b
 
 
 def _frame_distance(items: Items, x: Tensor, ab: Tensor) -> Tensor:
-    """Angles between frames over pi, (X, AB)."""
+    """Distances between frames, (X, AB)."""
     assert isinstance(items.features, Tensor)
-    unit = F.normalize(items.features.float(), dim=-1)
-    return _angle(unit[x] @ unit[ab].T)
+    prepared = _prepared(items.features)
+    return _distances(prepared[x][None], prepared[ab][None])[0]
 
 
 def _segment_distance(items: Items, x: Tensor, ab: Tensor) -> Tensor:
-    """Mean angle along the best warping path of every two segments, (X, AB)."""
-    unit = [F.normalize(segment.float(), dim=-1) for segment in items.features]
-    padded = torch.nn.utils.rnn.pad_sequence(unit, batch_first=True)
-    lengths = torch.tensor([len(segment) for segment in unit])
+    """Mean distance along the best warping path of every two segments, (X, AB)."""
+    padded = torch.nn.utils.rnn.pad_sequence([_prepared(segment) for segment in items.features], batch_first=True)
+    lengths = torch.tensor([len(segment) for segment in items.features])
     rows, columns = (grid.reshape(-1) for grid in torch.meshgrid(x, ab, indexing="ij"))
     found = []
     for part_x, part_ab in zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True):
-        frames = _angle(torch.bmm(padded[part_x], padded[part_ab].transpose(1, 2)))
+        frames = _distances(padded[part_x], padded[part_ab])
         found.append(warped(frames, lengths[part_x], lengths[part_ab]))
     return torch.cat(found).reshape(len(x), len(ab))
 
@@ -210,6 +210,17 @@ def warped(distances: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return cost[every, first, second] / steps[every, first, second]
 
 
-def _angle(cosine: Tensor) -> Tensor:
-    """Angles over pi. Rounded: equal features have equal distances whatever order the products were summed in."""
-    return (torch.acos(cosine.double().clamp(-1, 1)) / torch.pi * 1e5).round().float() / 1e5
+def _prepared(features: Tensor) -> Tensor:
+    """Features of length 1 where angles are to be taken."""
+    return F.normalize(features.float(), dim=-1) if features.is_floating_point() else features
+
+
+def _distances(first: Tensor, second: Tensor) -> Tensor:
+    """From 0 to 1 between the frames of pairs of segments: (P, L, D) and (P, M, D) to (P, L, M).
+
+    Angles are rounded, so that equal features have equal distances whatever order their products were summed in.
+    """
+    if not first.is_floating_point():
+        return (first[:, :, None] != second[:, None]).float().mean(-1)
+    cosine = torch.bmm(first, second.transpose(1, 2)).double().clamp(-1, 1)
+    return (torch.acos(cosine) / torch.pi * 1e5).round().float() / 1e5

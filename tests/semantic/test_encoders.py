@@ -147,7 +147,7 @@ def test_another_encoder_than_was_clustered_is_refused(tmp_path):
     name = next(key for key in weights if key.endswith("final_layer_norm.weight"))
     weights[name] = weights[name] + 1
     save_file(weights, tmp_path / "wavlm" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(SegueError, match="the centroids are of .*fit them again"):
+    with pytest.raises(SegueError, match=r"the centroids are of .*fit them again"):
         semantic_from_part(part)
     odd = type(part)(part.kind, {"pretrained": {**part.config["pretrained"], "vocab_size": 15}}, part.tensors)
     with pytest.raises(SegueError, match="don't fit"):
@@ -171,7 +171,7 @@ def test_what_is_no_such_encoder_is_refused(folders, tmp_path, monkeypatch):
             PretrainedEncoder(f"hf:{tmp_path}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(SegueError, match="can't be fetched .* check the network, or give a folder"):
+    with pytest.raises(SegueError, match=r"can't be fetched .* check the network, or give a folder"):
         PretrainedEncoder("hf:facebook/hubert-base-ls960@9")
 
 
