@@ -29,6 +29,7 @@ from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageReci
 from segue.semantic.features import SAMPLE_RATE
 from segue.semantic.kmeans import fit
 from segue.semantic.pretrained import PretrainedEncoder, local_change, tokenizer_part
+from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train import loop
 from segue.train.codec import CodecTraining
 from segue.train.fabric import Precision, World, alone
@@ -102,20 +103,34 @@ def train_semantic(
 ) -> Path:
     """Train a semantic encoder and cluster it; returns the folder of the artifact. Arguments as of `train_codec`.
 
+    The recipe's rounds follow each other, each with the tokenizer of the one before as its teacher: all but the last
+    in folders `round-0`, `round-1`, ... of the run.
+
     Raises:
         SegueError: if data or folder can't be used, or training diverges.
     """
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
-    config = recipe.train
-    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    world = world or alone(device)
-    training = SemanticTraining(recipe.model, config.seed, *limits, config.accumulate, world)
     held = valid.batch if valid else None
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch, wandb)
-    if not world.is_first or _is_made(out, config.steps):
-        return out / ARTIFACT  # tokens may be made with it already, and k-means need not fall out the same again
-    clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
-    return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out, world)
+    world = world or alone(device)
+    teacher: SemanticTokenizer | None = None
+    for number in range(recipe.rounds + 1):
+        model, config = recipe.round(number)
+        folder = out if number == recipe.rounds else out / f"round-{number}"
+        describe = _describe(recipe, data) | ({} if teacher is None else {"teacher": teacher.fingerprint})
+        limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+        training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher)
+        seconds = loop.run(training, train.batch, held, config, folder, describe, watch, wandb)
+        # Tokens may be made with it already, and k-means need not fall out the same again.
+        if world.is_first and not _is_made(folder, config.steps):
+            clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
+            card = _card(data, train, config, seconds) | {"clusters": clusters}
+            if teacher is not None:
+                card["teacher"] = teacher.fingerprint
+            save_part(training.export(card), folder / ARTIFACT)
+        world.barrier()
+        if number < recipe.rounds:
+            teacher = SemanticTokenizer.from_part(load_part(folder / ARTIFACT, "semantic"))
+    return out / ARTIFACT
 
 
 def cluster_published(

@@ -217,7 +217,7 @@ def fit(
 
 
 def _begin(out: Path, resume: bool) -> None:
-    if any(out.glob("step-*")) and not resume:
+    if any(step for place in ("step-*", "round-*/step-*") for step in out.glob(place)) and not resume:
         raise SegueError(f"{out}: a run is there already; give --resume to go on with it, or another --out")
 
 

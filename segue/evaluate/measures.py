@@ -105,7 +105,7 @@ class Recognised:
 def speaker_accuracy(
     recordings: Sequence[Tensor], speakers: Sequence[int], size: int, piece_frames: int, seed: int
 ) -> Recognised:
-    """Accuracy of a linear classifier of how often each token comes in a piece of sound, on recordings it was not shown.
+    """Accuracy of a linear classifier of how often each token comes in a piece, on recordings it was not shown.
 
     Args:
         recordings: tokens (Q, T) each.

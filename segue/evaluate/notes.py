@@ -7,6 +7,7 @@ pitch classes that sound there, of three or more. Needs mido (extra "eval").
 from __future__ import annotations
 
 import importlib.metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ def spans(path: Path, kind: Kind) -> list[Span]:
     """
     found = []
     events = _changes(path)
-    for (start, struck, sounding), (end, _, _) in zip(events, events[1:], strict=False):
+    for (start, struck, sounding), (end, _, _) in pairwise(events):
         if kind == "pitch":
             found.append(Span(str(max(struck)), start, end))
         elif len(classes := {note % 12 for note in sounding}) >= 3:

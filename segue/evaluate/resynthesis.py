@@ -1,4 +1,4 @@
-"""Sound made of one kind of token alone: codes by the codec, semantic tokens by the coarse and fine stages and the codec.
+"""Sound made of semantic tokens alone, by the coarse and fine stages and the codec.
 
 semantic (T_s,) -> codes (Q, T) with no acoustic prompt -> wave (N,): what is said or played, in any voice.
 Source: AudioLM, arXiv 2209.03143, section IV.C (acoustic generation from semantic tokens).

@@ -196,7 +196,8 @@ def _discrimination(
     labels = torch.tensor([names.index(span.label) for one in labelled for span in one.spans])
     numbers = {name: place for place, name in enumerate(sorted({one.recording.speaker for one in labelled}))}
     speakers = torch.tensor([numbers[one.recording.speaker] for one in labelled for _ in one.spans])
-    frames, found = Items(middles(row, labelled), labels, speakers), {}
+    frames = Items(middles(row, labelled), labels, speakers)
+    found: dict[str, Any] = {}
     modes: tuple[Mode, ...] = ("within", "across")
     for mode in modes:
         found[f"abx_{mode}"] = vars(abx(frames, mode, options.seed))
@@ -260,8 +261,8 @@ def _of_units(
             round(PIECE_SECONDS * row.frame_rate),
             options.seed,
         )
-        found["speaker_accuracy"] = {**vars(told), "accuracy": None, **vars(told.accuracy)}
-        del found["speaker_accuracy"]["accuracy"]
+        about = {"chance": told.chance, "speakers": told.speakers, "pieces": told.pieces}
+        found["speaker_accuracy"] = vars(told.accuracy) | about
     except SegueError as error:
         missing["speaker_accuracy"] = str(error)
     return found
@@ -305,7 +306,8 @@ def _add_quality(
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
     if not has_bundles_tokens(bundle, semantic):
         missing["quality of semantic tokens"] = "the bundle's stages were trained on other tokens than these"
-    for number, recording in enumerate(chosen[:: max(1, len(chosen) // options.resynthesised)][: options.resynthesised]):
+    every = max(1, len(chosen) // options.resynthesised)
+    for number, recording in enumerate(chosen[::every][: options.resynthesised]):
         length = round(min(options.resynthesis_seconds, recording.seconds) * bundle.codec.sample_rate)
         wave = recording.wave(bundle.codec.sample_rate)[:length]
         codes = bundle.codec.encode(wave[None])[0]

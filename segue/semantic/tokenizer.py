@@ -131,6 +131,12 @@ class SemanticTokenizer(nn.Module):
         hidden = centred(self.encoder(subsampled, valid)[-1], valid, self.config.centre_frames)
         return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
 
+    @torch.inference_mode()
+    def activations(self, wave: Tensor) -> list[Tensor]:
+        """The output (T, D) of each block up to the clustered one, for a wave (N,), all of it at once."""
+        outputs = self.encoder(self.encoder.subsampling(self.features(wave[None].float())))
+        return [output[0] for output in outputs]
+
     def to_part(self, card: dict[str, Any]) -> Part:
         """As an artifact; `card` says what it was trained on and does not enter the fingerprint."""
         return Part(PART_KIND, to_dict(self.config), half(self.state_dict()), card=card)

@@ -1,4 +1,4 @@
-"""ABX: equal to a brute-force count over every triple, its limits, and dynamic time warping against the plain recursion."""
+"""ABX: equal to a brute-force count of every triple; its limits; time warping against the plain recursion."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_speakers_are_told_by_their_tokens_if_those_differ():
 
 
 def test_a_speaker_of_one_recording_can_not_be_tested():
-    recordings, speakers = speaking(True)
+    recordings, _ = speaking(True)
     with pytest.raises(SegueError, match="1 speakers with two recordings"):
         measures.speaker_accuracy(recordings[:4], [0, 0, 0, 1], 16, 40, 0)
     few = measures.speaker_accuracy(recordings[:7], [0, 0, 0, 1, 1, 1, 2], 16, 40, 0)
