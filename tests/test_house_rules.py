@@ -45,9 +45,11 @@ OPTIONAL = {
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
     "typer": {
-        f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe", "doctor")
+        f"cli/{verb}.py"
+        for verb in ("main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe")
+        + ("doctor", "evaluate")
     },
-    "rich": {"cli/describe.py", "cli/doctor.py", "terminal.py"},
+    "rich": {"cli/describe.py", "cli/doctor.py", "cli/evaluate.py", "terminal.py"},
 }
 
 
