@@ -41,8 +41,9 @@ from segue.generate.stages import Stages
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
 from segue.published import Reference, is_reference
-from segue.semantic.pretrained import PretrainedTokenizer, is_pretrained
+from segue.semantic.pretrained import PretrainedTokenizer
 from segue.semantic.tokenizer import SemanticTokenizer
+from segue.tokenizers import semantic_from_part
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
@@ -333,26 +334,6 @@ def codec_from_part(part: Part) -> Codec:
         SegueError: if its config and weights do not fit each other, or it needs a package that is not installed.
     """
     return PretrainedCodec.from_part(part) if KEY in part.config else SoundStream.from_part(part)
-
-
-def load_semantic(name: str | Path) -> SemanticTokenizer | PretrainedTokenizer:
-    """The semantic tokenizer of an artifact or of the run that made it.
-
-    Raises:
-        SegueError: if there is none, it is damaged, or its published encoder can't be had.
-    """
-    if is_reference(name):
-        raise SegueError(f"{name}: it has no tokens before k-means; segue train semantic --encoder {name} makes them")
-    return semantic_from_part(load_part(artifact_folder(Path(name)), "semantic"))
-
-
-def semantic_from_part(part: Part) -> SemanticTokenizer | PretrainedTokenizer:
-    """The semantic tokenizer that a part holds.
-
-    Raises:
-        SegueError: if its config and weights do not fit each other, or its published encoder can't be had.
-    """
-    return PretrainedTokenizer.from_part(part) if is_pretrained(part) else SemanticTokenizer.from_part(part)
 
 
 def check_parts(parts: dict[str, Part]) -> None:

@@ -20,6 +20,7 @@ LAYERS = [
     {"data"},
     {"train", "generate"},
     {"recipes"},
+    {"tokenizers"},
     {"bundle", "parts"},
     {"fit"},
     {"evaluate", "safety", "serve", "doctor"},

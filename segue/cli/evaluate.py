@@ -38,8 +38,9 @@ def evaluate_tokens(
     threads: ThreadsOption = None,
 ) -> None:
     """What semantic tokens and codec codes tell of content, voice and sound: the table of roles."""
-    from segue.bundle import load, load_semantic
+    from segue.bundle import load
     from segue.evaluate import plots, report, tokens
+    from segue.tokenizers import load_semantic
 
     kind = next((name for name in get_args(tokens.Labels) if name == labels), None)
     if kind is None:

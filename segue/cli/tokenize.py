@@ -79,7 +79,8 @@ def load_tokenizers(bundle: str, codec: str | None, semantic: str | None, device
     """
     from torch import nn
 
-    from segue.bundle import codec_from_part, codec_part, load_parts, load_semantic, locate, semantic_from_part
+    from segue.bundle import codec_from_part, codec_part, load_parts, locate
+    from segue.tokenizers import load_semantic, semantic_from_part
 
     shipped = {} if codec and semantic else load_parts(locate(bundle))
     codec_model = codec_from_part(codec_part(codec) if codec else shipped["codec"])

@@ -10,12 +10,13 @@ import typer
 
 from segue import audio
 from segue.artifact import check_writable
-from segue.bundle import load_parts, load_semantic, locate, semantic_from_part
+from segue.bundle import load_parts, locate
 from segue.cli.options import BundleOption, ThreadsOption, notes_of, use_threads
 from segue.errors import SegueError
 from segue.semantic.features import SAMPLE_RATE
 from segue.semantic.repeats import deduplicate
 from segue.terminal import err
+from segue.tokenizers import load_semantic, semantic_from_part
 
 
 def tokens(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from segue.bundle import Bundle
 from segue.errors import SegueError
-from segue.evaluate import measures, notes, resynthesis
+from segue.evaluate import measures, notes
 from segue.evaluate.abx import Items, Mode, abx
 from segue.evaluate.phones import SAMPLE_RATE, PhoneAligner, Span
 from segue.evaluate.quality import Scorers
@@ -315,11 +315,8 @@ def _add_quality(
             made = bundle.codec.decode(codes[None, :count])[0, :length]
             scores[name].append(scorers(wave, made))
         if has_bundles_tokens(bundle, semantic):
-            rate = semantic.sample_rate
-            heard = recording.wave(rate)[: round(length / bundle.codec.sample_rate * rate)]
-            tokens, _ = resynthesis.tokens_of(bundle, wave, heard)
-            made = resynthesis.of_semantic(bundle, tokens, options.seed + number)[:length]
-            scores["semantic tokens"].append(scorers(wave, made))
+            spoken = bundle.acoustic_generation(wave.numpy(), bundle.sample_rate, seed=options.seed + number).run()
+            scores["semantic tokens"].append(scorers(wave, spoken.wave[0, :length]))
         step()
     for name, own in scores.items():
         if own:

@@ -17,10 +17,11 @@ from published import ENCODERS, make_tokenizer, save_encoder, save_model
 from safetensors.torch import load_file, save_file
 
 from segue.artifact import load_part, save_part
-from segue.bundle import load_codec, load_semantic, semantic_from_part
+from segue.bundle import load_codec
 from segue.data.aligned import encode_aligned
 from segue.errors import SegueError
 from segue.semantic.pretrained import PretrainedEncoder, PretrainedTokenizer
+from segue.tokenizers import load_semantic, semantic_from_part
 
 KINDS = list(ENCODERS)
 
