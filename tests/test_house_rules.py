@@ -47,8 +47,7 @@ OPTIONAL = {
     "wandb": {"train/logs.py"},
     "typer": {
         f"cli/{verb}.py"
-        for verb in ("main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe")
-        + ("doctor", "evaluate")
+        for verb in "main codes options sound tokenize tokens training describe doctor evaluate".split()
     },
     "rich": {"cli/describe.py", "cli/doctor.py", "cli/evaluate.py", "terminal.py"},
 }
