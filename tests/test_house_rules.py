@@ -29,6 +29,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
+VERBS = ("main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate")
 OPTIONAL = {
     "pyarrow": {"data/store.py"},
     "sklearn": {"semantic/kmeans.py", "evaluate/measures.py"},
@@ -45,10 +46,7 @@ OPTIONAL = {
     "ray": {"data/engine_ray.py"},
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
-    "typer": {
-        f"cli/{verb}.py"
-        for verb in "main codes options sound tokenize tokens training describe doctor evaluate".split()
-    },
+    "typer": {f"cli/{verb}.py" for verb in VERBS},
     "rich": {"cli/describe.py", "cli/doctor.py", "cli/evaluate.py", "terminal.py"},
 }
 
