@@ -27,7 +27,7 @@ from segue.errors import SegueError
 
 Mode = Literal["within", "across"]
 _EQUAL = 1e-6
-_PAIRS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE = 4096
 _RESAMPLES = 1000
 
 
@@ -177,11 +177,13 @@ def _segment_distance(items: Items, x: Tensor, ab: Tensor) -> Tensor:
     padded = torch.nn.utils.rnn.pad_sequence([_prepared(segment) for segment in items.features], batch_first=True)
     lengths = torch.tensor([len(segment) for segment in items.features])
     rows, columns = (grid.reshape(-1) for grid in torch.meshgrid(x, ab, indexing="ij"))
-    found = []
-    for part_x, part_ab in zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True):
-        frames = _distances(padded[part_x], padded[part_ab])
-        found.append(warped(frames, lengths[part_x], lengths[part_ab]))
-    return torch.cat(found).reshape(len(x), len(ab))
+    found = torch.zeros(len(rows))
+    sizes = torch.maximum(lengths[rows], lengths[columns])
+    for part in sizes.argsort().split(_PAIRS_AT_ONCE):  # pairs of like length together, so that little is padding
+        first, second = rows[part], columns[part]
+        frames = _distances(padded[first, : lengths[first].max()], padded[second, : lengths[second].max()])
+        found[part] = warped(frames, lengths[first], lengths[second])
+    return found.reshape(len(x), len(ab))
 
 
 def warped(distances: Tensor, first: Tensor, second: Tensor) -> Tensor:

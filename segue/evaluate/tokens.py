@@ -49,7 +49,7 @@ CUT_SECONDS = 3.0
 NEAR_SECONDS = 0.4
 UNITS = 100
 _MOST_KINDS = 40
-_SEGMENTS_EACH = 5
+_SEGMENTS_EACH = 3
 _PACKAGES = ("segue", "torch", "numpy", "scikit-learn")
 
 
