@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from segue import audio
 from segue.artifact import Part, artifact_folder, load_part, read_json, written_file
-from segue.codec.hub import Reference, is_reference
 from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
@@ -41,7 +40,10 @@ from segue.generate.options import Options, settings_of
 from segue.generate.stages import Stages
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
+from segue.published import Reference, is_reference
+from segue.semantic.pretrained import PretrainedTokenizer
 from segue.semantic.tokenizer import SemanticTokenizer
+from segue.tokenizers import semantic_from_part
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
@@ -73,7 +75,7 @@ class Bundle:
     name: str
     folder: Path
     codec: Codec
-    semantic: SemanticTokenizer
+    semantic: SemanticTokenizer | PretrainedTokenizer
     stages: Stages
     cards: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
@@ -192,7 +194,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
     folder = locate(name)
     parts = load_parts(folder)
     with torch.random.fork_rng(devices=[]):  # modules draw first weights before they get their own
-        codec, semantic = codec_from_part(parts["codec"]), SemanticTokenizer.from_part(parts["semantic"])
+        codec, semantic = codec_from_part(parts["codec"]), semantic_from_part(parts["semantic"])
         stages = Stages(*(StageModel.from_part(parts[role]) for role in ROLES[2:]))
         parallel = _parallel(parts["parallel"], stages) if "parallel" in parts else None
     for model in (codec, semantic, stages.semantic, stages.coarse, stages.fine, *([parallel] if parallel else [])):

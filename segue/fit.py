@@ -15,12 +15,12 @@ from torch import nn
 from segue import audio, parts
 from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import load_codec, save_bundle
-from segue.codec.hub import is_reference
 from segue.codec.seam import frames_a_cut
 from segue.data import corpus
 from segue.errors import SegueError
 from segue.lm.stage import StreamName
 from segue.parts import SoundData
+from segue.published import is_reference
 from segue.recipes import Recipe
 from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train.fabric import World, alone

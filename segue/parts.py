@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from segue import audio
 from segue.artifact import ARTIFACT, Part, artifact_folder, load_part, save_part
 from segue.config import to_disk
@@ -24,6 +27,9 @@ from segue.lm.parallel import ParallelModel
 from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine_stage, semantic_stage
 from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
+from segue.semantic.kmeans import fit
+from segue.semantic.pretrained import PretrainedEncoder, local_change, tokenizer_part
+from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train import loop
 from segue.train.codec import CodecTraining
 from segue.train.fabric import Precision, World, alone
@@ -97,20 +103,82 @@ def train_semantic(
 ) -> Path:
     """Train a semantic encoder and cluster it; returns the folder of the artifact. Arguments as of `train_codec`.
 
+    The recipe's rounds follow each other, each with the tokenizer of the one before as its teacher: all but the last
+    in folders `round-0`, `round-1`, ... of the run.
+
     Raises:
         SegueError: if data or folder can't be used, or training diverges.
     """
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
-    config = recipe.train
-    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    world = world or alone(device)
-    training = SemanticTraining(recipe.model, config.seed, *limits, config.accumulate, world)
     held = valid.batch if valid else None
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch, wandb)
-    if not world.is_first or _is_made(out, config.steps):
-        return out / ARTIFACT  # tokens may be made with it already, and k-means need not fall out the same again
-    clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
-    return _keep(training.export(_card(data, train, config, seconds) | {"clusters": clusters}), out, world)
+    world = world or alone(device)
+    teacher: SemanticTokenizer | None = None
+    for number in range(recipe.rounds + 1):
+        model, config = recipe.round(number)
+        folder = out if number == recipe.rounds else out / f"round-{number}"
+        describe = _describe(recipe, data) | ({} if teacher is None else {"teacher": teacher.fingerprint})
+        limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
+        training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher)
+        seconds = loop.run(training, train.batch, held, config, folder, describe, watch, wandb)
+        # Tokens may be made with it already, and k-means need not fall out the same again.
+        if world.is_first and not _is_made(folder, config.steps):
+            clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
+            card = _card(data, train, config, seconds) | {"clusters": clusters}
+            if teacher is not None:
+                card["teacher"] = teacher.fingerprint
+            save_part(training.export(card), folder / ARTIFACT)
+        world.barrier()
+        if number < recipe.rounds:
+            teacher = SemanticTokenizer.from_part(load_part(folder / ARTIFACT, "semantic"))
+    return out / ARTIFACT
+
+
+def cluster_published(
+    reference: str,
+    recipe: SemanticRecipe,
+    data: SoundData,
+    out: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    device: str = "cpu",
+    centre_frames: int = 0,
+) -> Path:
+    """Cluster one block of a published encoder; returns the folder of the artifact.
+
+    Args:
+        reference: of the encoder, with the block: `hf:facebook/hubert-base-ls960@9`.
+        recipe: number of clusters, batches of sound and their size.
+        data: what to cluster.
+        out: folder of the run.
+        on_progress: told batches encoded and batches in all.
+        device: where to encode.
+        centre_frames: reach of the local mean that is taken away; 0 clusters activations as they are.
+
+    Raises:
+        SegueError: if the encoder, data or folder can't be used, or there is less sound than clusters.
+    """
+    encoder = PretrainedEncoder(reference).to(device)
+    clips, _ = _clips(data, recipe.train, encoder.sample_rate)
+    kept: dict[int, Tensor] = {}
+
+    def rows(k: int) -> Tensor:
+        if k not in kept:
+            waves, lengths = clips.batch(k)
+            own = [wave[:length].to(device) for wave, length in zip(waves, lengths.tolist(), strict=True)]
+            found = [local_change(encoder.activations(wave)[-1], centre_frames).cpu() for wave in own]
+            kept[k] = torch.cat(found)
+            on_progress(len(kept), recipe.cluster_batches)
+        return kept[k]
+
+    clusters = fit(rows, recipe.cluster_batches, recipe.model.tokenizer.vocab_size, recipe.train.seed)
+    card = {
+        "encoder": encoder.reference,
+        "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
+        "frames": int(clusters.counts.sum()),
+        "perplexity": round(clusters.perplexity, 1),
+        "licence": f"centroids: {data.licence}; encoder: see the page of {encoder.reference}",
+    }
+    save_part(tokenizer_part(encoder, clusters, centre_frames, card), out / ARTIFACT)
+    return out / ARTIFACT
 
 
 def train_stage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import CodecConfig
@@ -37,11 +37,29 @@ class SemanticRecipe:
         model: encoder, objective, layer and number of clusters.
         cluster_batches: batches of sound that k-means sees.
         train: how long and how fast.
+        rounds: times that the encoder goes on with the tokenizer made of it so far as its teacher.
+        round_share: steps of a round as a share of the first training's.
+        teacher_layer: block that is clustered after the first training; later ones cluster the model's own.
     """
 
     model: SemanticConfig
     cluster_batches: int
     train: TrainConfig
+    rounds: int = later(0)
+    round_share: float = later(0.5)
+    teacher_layer: int = later(2)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or not 0 < self.round_share < float("inf"):
+            raise SegueError(f"semantic: rounds {self.rounds}, round_share {self.round_share}: from 0 on, and above 0")
+
+    def round(self, number: int) -> tuple[SemanticConfig, TrainConfig]:
+        """Model and training of the first training, 0, or of a round with a teacher."""
+        if number == 0:
+            layer = self.model.tokenizer.layer if self.rounds == 0 else self.teacher_layer
+            return replace(self.model, tokenizer=replace(self.model.tokenizer, layer=layer)), self.train
+        taught = replace(self.model, objective=replace(self.model.objective, kind="teacher"))
+        return taught, replace(self.train, steps=max(1, round(self.round_share * self.train.steps)))
 
 
 @dataclass(frozen=True)

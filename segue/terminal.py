@@ -46,13 +46,13 @@ def stage_bars(progress: Progress) -> Callable[[str, int, int], None]:
     return told
 
 
-def count_bar(progress: Progress, name: str) -> Callable[[int, int], None]:
-    """A bar of files done."""
+def count_bar(progress: Progress, name: str, unit: str = "files") -> Callable[[int, int], None]:
+    """A bar of files done, or of something else."""
     tasks: list[TaskID] = []
 
     def told(done: int, total: int) -> None:
         if not tasks:
-            tasks.append(progress.add_task(name, total=total, note="files"))
+            tasks.append(progress.add_task(name, total=total, note=unit))
         progress.update(tasks[0], completed=done, total=total)
 
     return told

@@ -14,12 +14,13 @@ LAYERS = [
     {"units"},
     {"config"},
     {"artifact"},
-    {"audio"},
+    {"audio", "published"},
     {"semantic", "codec"},
     {"lm"},
     {"data"},
     {"train", "generate"},
     {"recipes"},
+    {"tokenizers"},
     {"bundle", "parts"},
     {"fit"},
     {"evaluate", "safety", "serve", "doctor"},
@@ -28,19 +29,25 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
+VERBS = ("main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate")
 OPTIONAL = {
     "pyarrow": {"data/store.py"},
-    "sklearn": {"semantic/kmeans.py"},
-    "transformers": {"codec/pretrained.py"},
-    "huggingface_hub": {"codec/hub.py"},
+    "sklearn": {"semantic/kmeans.py", "evaluate/measures.py"},
+    "hama": {"evaluate/phones.py"},
+    "pocketsphinx": {"evaluate/phones.py"},
+    "mido": {"evaluate/notes.py"},
+    "matplotlib": {"evaluate/plots.py"},
+    "resemblyzer": {"evaluate/quality.py"},
+    "pesq": {"evaluate/quality.py"},
+    "visqol": {"evaluate/quality.py"},
+    "transformers": {"published.py", "semantic/pretrained.py"},
+    "huggingface_hub": {"published.py"},
     "silero_vad": {"data/voice.py"},
     "ray": {"data/engine_ray.py"},
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
-    "typer": {
-        f"cli/{verb}.py" for verb in ("main", "codes", "options", "sound", "tokenize", "training", "describe", "doctor")
-    },
-    "rich": {"cli/describe.py", "cli/doctor.py", "terminal.py"},
+    "typer": {f"cli/{verb}.py" for verb in VERBS},
+    "rich": {"cli/describe.py", "cli/doctor.py", "cli/evaluate.py", "terminal.py"},
 }
 
 

@@ -1,8 +1,10 @@
-"""One contract for every codec and one for every semantic tokenizer, ours or bundled."""
+"""One contract for every codec and one for every semantic tokenizer: ours, bundled, or on a published encoder."""
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 import tiny
@@ -18,11 +20,16 @@ from segue.semantic.tokenizer import SemanticTokenizer
 LOOKAHEAD_SAMPLES = 480
 CODECS = ["spectral", "seanet", *bundled_names()]
 TOKENIZERS = ["random", *bundled_names()]
+ENCODERS = ["hubert", "wavlm", "wav2vec2", "wav2vec2-bert", "mert_model"]
 
 
 @cache
 def made(seam: str, name: str):
-    """An implementation of a seam: of random weights, or the bundled one."""
+    """An implementation of a seam: of random weights, the bundled one, or on a small published encoder."""
+    if name in ENCODERS:
+        from published import make_tokenizer
+
+        return make_tokenizer(name, Path(tempfile.mkdtemp(prefix="segue-encoder-")))
     if name in bundled_names():
         part = load_parts(BUNDLED / name)[seam]
         return SoundStream.from_part(part) if seam == "codec" else SemanticTokenizer.from_part(part)
@@ -39,12 +46,14 @@ def semantic(request):
     return made("semantic", request.param)
 
 
-EVERY = [*(("codec", name) for name in CODECS), *(("semantic", name) for name in TOKENIZERS)]
+EVERY = [*(("codec", name) for name in CODECS), *(("semantic", name) for name in TOKENIZERS + ENCODERS)]
 
 
 @pytest.fixture(params=EVERY, ids=lambda pair: f"{pair[0]} {pair[1]}")
 def seam(request):
     """Whatever both seams promise."""
+    if request.param[1] in ENCODERS:
+        pytest.importorskip("transformers")
     return made(*request.param)
 
 

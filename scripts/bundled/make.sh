@@ -33,7 +33,8 @@ tokenizers() {
             --data speech/train --data piano/train --weight 0.6 --weight 0.4 --valid speech/valid --valid piano/valid
     else
         segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \
-            --data speech/train --valid speech/valid
+            --data speech/train --valid speech/valid \
+            --set rounds=1 --set round_share=0.4 --set model.warp=1.18 --set model.colour=0.4
         segue train semantic --recipe tiny --out runs/piano-semantic --resume --licence "$piano" \
             --data piano/train --valid piano/valid --set train.steps=1100
     fi

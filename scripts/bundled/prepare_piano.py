@@ -27,9 +27,10 @@ FONTS = {
 }
 
 
-def render(midi: Path, out: Path, rng: random.Random) -> dict:
-    """Render one MIDI file; returns the manifest row."""
-    font = rng.choice(sorted(FONTS))
+def render(midi: Path, out: Path, rng: random.Random, font: str | None = None) -> dict:
+    """Render one MIDI file, with a font drawn at random unless one is given; returns the manifest row."""
+    drawn = rng.choice(sorted(FONTS))
+    font = font or drawn
     room, level = rng.choice([0.0, 0.2, 0.5, 0.8]), rng.uniform(0.1, 0.6)
     peak = rng.uniform(0.25, 0.9)
     if not out.exists():

@@ -13,8 +13,10 @@ import typer
 from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.doctor import doctor
+from segue.cli.evaluate import evaluate_tokens
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
+from segue.cli.tokens import tokens
 from segue.cli.training import fit, train_codec, train_lm, train_parallel, train_semantic
 from segue.errors import SegueError
 from segue.terminal import err
@@ -26,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+evaluate_app = typer.Typer(help="Measure a bundle on held-out sound.", no_args_is_help=True)
 train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help=True)
 
 app.command("continue")(continue_)
@@ -34,10 +37,13 @@ app.command()(reconstruct)
 app.command()(encode)
 app.command()(decode)
 app.command()(tokenize)
+app.command()(tokens)
 app.command()(fit)
 app.command()(info)
 app.command()(doctor)
 app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+evaluate_app.command("tokens")(evaluate_tokens)
 train_app.command("codec")(train_codec)
 train_app.command("semantic")(train_semantic)
 train_app.command("lm")(train_lm)

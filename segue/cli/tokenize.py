@@ -28,7 +28,9 @@ def tokenize(
     codec: Annotated[
         str | None, typer.Option(help="Codec instead of the bundle's: a folder, or hf:NAME of a published one.")
     ] = None,
-    semantic: Annotated[Path | None, typer.Option(help="Semantic artifact instead of the bundle's.")] = None,
+    semantic: Annotated[
+        str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
+    ] = None,
     hours: Annotated[float | None, typer.Option(help="Stop at so many hours of sound, in the order given.")] = None,
     trim: Annotated[bool, typer.Option("--trim", help="Keep speech only; long pauses end a clip.")] = False,
     max_seconds: Annotated[
@@ -69,7 +71,7 @@ def tokenize(
         err.print(f"{done.skipped} files skipped; reasons in {out / 'skipped.jsonl'}")
 
 
-def load_tokenizers(bundle: str, codec: str | None, semantic: Path | None, device: str = "cpu") -> Tokenizers:
+def load_tokenizers(bundle: str, codec: str | None, semantic: str | None, device: str = "cpu") -> Tokenizers:
     """The tokenizers that the options name, on a device; here and in every worker.
 
     Raises:
@@ -78,30 +80,32 @@ def load_tokenizers(bundle: str, codec: str | None, semantic: Path | None, devic
     from torch import nn
 
     from segue.bundle import codec_from_part, codec_part, load_parts, locate
-    from segue.parts import load_artifact
-    from segue.semantic.tokenizer import SemanticTokenizer
+    from segue.tokenizers import load_semantic, semantic_from_part
 
     shipped = {} if codec and semantic else load_parts(locate(bundle))
     codec_model = codec_from_part(codec_part(codec) if codec else shipped["codec"])
-    semantic_model = SemanticTokenizer.from_part(
-        load_artifact(semantic, "semantic") if semantic else shipped["semantic"]
-    )
+    semantic_model = load_semantic(semantic) if semantic else semantic_from_part(shipped["semantic"])
     for model in (semantic_model, codec_model):
         if isinstance(model, nn.Module):
             model.to(device)
     return Tokenizers(semantic_model, codec_model, device)
 
 
-def _from_anywhere(bundle: str, codec: str | None, semantic: Path | None) -> tuple[str, str | None, Path | None]:
+def _from_anywhere(bundle: str, codec: str | None, semantic: str | None) -> tuple[str, str | None, str | None]:
     """The options with whole paths, for a worker may have another working directory."""
     from segue.bundle import bundled_names
-    from segue.codec.hub import is_reference
 
     return (
         bundle if bundle in bundled_names() else str(Path(bundle).absolute()),
-        codec if codec is None or is_reference(codec) else str(Path(codec).absolute()),
-        semantic.absolute() if semantic else None,
+        _whole(codec),
+        _whole(semantic),
     )
+
+
+def _whole(part: str | None) -> str | None:
+    from segue.published import is_reference
+
+    return part if part is None or is_reference(part) else str(Path(part).absolute())
 
 
 def _engine(

@@ -24,6 +24,7 @@ from segue.cli.options import (
     ValidOption,
     WandbOption,
     WeightOption,
+    choose_device,
     start_world,
     use_threads,
 )
@@ -70,6 +71,10 @@ def train_semantic(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     recipe: RecipeOption = "tiny",
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Cluster a block of a published encoder instead: hf:facebook/hubert-base-ls960@9."),
+    ] = None,
     valid: ValidOption = None,
     weight: WeightOption = None,
     set_: SetOption = None,
@@ -90,6 +95,14 @@ def train_semantic(
 
     _begin(out, resume)
     chosen = override(named(recipe).semantic, set_ or [])
+    if encoder is not None:
+        use_threads(threads)
+        with bars() as progress:
+            count = count_bar(progress, "encode", "batches")
+            given = _data(data, valid, weight, licence)
+            clustered = parts.cluster_published(encoder, chosen, given, out, count, choose_device(device))
+        err.print(f"{clustered}: done")
+        return
     world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
     use_threads(threads)
     with _shown(out, world) as progress:
@@ -204,7 +217,7 @@ def fit(
 
 
 def _begin(out: Path, resume: bool) -> None:
-    if any(out.glob("step-*")) and not resume:
+    if any(step for place in ("step-*", "round-*/step-*") for step in out.glob(place)) and not resume:
         raise SegueError(f"{out}: a run is there already; give --resume to go on with it, or another --out")
 
 

@@ -2,8 +2,7 @@
 
 wave (B, N) -> codes (B, q, T), T = ceil(N / hop_length) -> wave (B, T * hop_length), all at the model's own rate.
 
-A codec is named by a reference, such as `hf:facebook/encodec_24khz@8` (see segue.codec.hub). Only config.json and
-model.safetensors are read, by Segue itself: no pickle is opened and no code fetched; transformers builds the network.
+A codec is named by a reference, such as `hf:facebook/encodec_24khz@8` (see segue.published).
 
 Source: EnCodec (arXiv 2210.13438), DAC (arXiv 2306.06546), Mimi (arXiv 2410.00037).
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segue.artifact import Part, full, load_tensors, read_json
-from segue.codec.hub import MISSING, Reference, first_line
+from segue.artifact import Part, read_json
 from segue.codec.seam import check_codes
 from segue.codec.soundstream import check_wave
 from segue.errors import SegueError
+from segue.published import CONFIG, Reference, make_config, make_model, read_model
 
 KEY = "pretrained"
 CHUNK_SECONDS = 30.0
 CONTEXT_SECONDS = 5.0
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _MONO = "hf:facebook/encodec_24khz"
-_FREE_OF_EFFECT = {"transformers_version", "_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype"}
 
 
 @dataclass(frozen=True)
@@ -105,21 +101,20 @@ def read_part(reference: str) -> Part:
             and Mimi, is not mono, or has fewer codebooks.
     """
     named = Reference.parse(reference)
-    values = read_json(named.file(_CONFIG), "published codec")
+    values = read_json(named.file(CONFIG), "published codec")
     kind = values.get("model_type")
     if kind not in _FAMILIES:
         raise SegueError(f"{reference}: a model of type {kind!r}; of published codecs {', '.join(_FAMILIES)} are known")
-    config = _config(kind, values, reference)
+    config = make_config(_FAMILIES[kind].name, values, reference)
     if getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False):
         raise SegueError(f"{reference}: a model of stereo or normalised sound; take a mono one like {_MONO}")
     if getattr(config, "chunk_length_s", None) is not None:
         raise SegueError(f"{reference}: a model that codes overlapping chunks of sound; take one like {_MONO}")
     most = _FAMILIES[kind].num_codebooks(config)
-    count = most if named.num_codebooks is None else named.num_codebooks
+    count = most if named.number is None else named.number
     if not 1 <= count <= most:
         raise SegueError(f"{reference}: {count} codebooks are asked for, this model has 1 to {most}")
-    tensors = load_tensors(named.file(_WEIGHTS))
-    kept = {key: value for key, value in values.items() if key not in _FREE_OF_EFFECT}
+    kept, tensors = read_model(named, "published codec")
     card = {"reference": str(named), "licence": "" if named.folder else f"see the page of {named.place}"}
     return Part("codec", {KEY: kept, "num_codebooks": count}, tensors, card=card)
 
@@ -236,53 +231,5 @@ class PretrainedCodec(nn.Module):
             SegueError: if transformers is not installed, or config and weights do not fit each other.
         """
         values, name = part.config[KEY], str(part.card.get("reference", "codec"))
-        family = _FAMILIES[values["model_type"]]
-        config = _config(values["model_type"], values, name)
-        kind = getattr(_transformers(), f"{family.name}Model")
-        try:
-            with _quiet(), torch.random.fork_rng(devices=[]):
-                model, found = kind.from_pretrained(
-                    None,
-                    config=config,
-                    state_dict=full(part.tensors),
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except Exception as error:  # what transformers raises for weights that don't fit has no common class
-            raise SegueError(f"{name}: weights and config do not fit ({first_line(error)})") from error
-        lacking = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
-        if lacking:
-            raise SegueError(f"{name}: weights and config do not fit ({len(lacking)} lacking, such as {lacking[0]})")
-        return cls(model, part).requires_grad_(False).eval()
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise SegueError(MISSING) from error
-    return transformers
-
-
-def _config(kind: str, values: dict[str, Any], name: str) -> Any:
-    made = getattr(_transformers(), f"{_FAMILIES[kind].name}Config")
-    try:
-        return made.from_dict({key: value for key, value in values.items() if key not in _FREE_OF_EFFECT})
-    except Exception as error:  # each version of transformers checks its configs in its own way
-        raise SegueError(f"{name}: {_CONFIG} describes no {kind} model ({first_line(error)})") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, transformers shows no bars and tells of no lacking weights: `from_part` does."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        family = _FAMILIES[values["model_type"]].name
+        return cls(make_model(family, make_config(family, values, name), part.tensors, name), part).eval()

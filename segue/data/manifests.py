@@ -1,4 +1,7 @@
-"""JSONL manifests: a line {"path": ..., "source": ..., "speaker": ..., "licence": ..., "consent": ...} a recording."""
+"""JSONL manifests: a line {"path": ..., "source": ..., "speaker": ..., "licence": ..., "consent": ...} a recording.
+
+`text`, what is said, serves for measuring alone.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from segue.errors import SegueError
 
 MANIFEST = "manifest.jsonl"
-FACTS = ("source", "speaker", "licence", "consent")
+FACTS = ("source", "speaker", "licence", "consent", "text")
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ def findings_on_bundle(name: str | Path, data: HeldOut, effort: Effort) -> Findi
     clips = range(len(store))
     yield semantic_finding("semantic", (store.semantic(clip) for clip in clips), bundle.semantic.vocab_size)
     yield from _curve("semantic", bundle)
-    if not effort.quick and data.items:
+    if not effort.quick and data.items and isinstance(bundle.semantic, SemanticTokenizer):
         config = SemanticConfig(tokenizer=bundle.semantic.config)
         yield _semantic_batch(config, recipes.tiny().semantic.train.learning_rate, data, effort)
     if bundle.parallel is not None:

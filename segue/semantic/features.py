@@ -66,11 +66,20 @@ class LogMel(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Args: wave (B, N); lengths (B,) in samples, None if rows are full. Returns: (B, 4T, bands)."""
-        return (self.raw(wave, lengths) - self.mean) / self.std
+        return self.normalised(self.power(wave, lengths), self.filterbank)
 
     @torch.no_grad()
     def raw(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Before normalisation. Samples beyond a row's length count as silence, whatever they hold."""
+        """Before normalisation."""
+        return torch.log(self.power(wave, lengths) @ self.filterbank + _FLOOR)
+
+    def normalised(self, power: Tensor, filterbank: Tensor) -> Tensor:
+        """Log-mel (B, 4T, bands) of power spectra through bands (257, bands), or (B, 257, bands) a row."""
+        return (torch.log(power @ filterbank + _FLOOR) - self.mean) / self.std
+
+    @torch.no_grad()
+    def power(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Power spectra (B, 4T, 257). Samples beyond a row's length count as silence, whatever they hold."""
         samples = wave.shape[1]
         if lengths is not None:
             wave = wave.masked_fill(torch.arange(samples, device=wave.device) >= lengths[:, None], 0.0)
@@ -78,8 +87,7 @@ class LogMel(nn.Module):
         covered = HOP_LENGTH * samples_to_frames(samples, HOP_LENGTH)
         framed = F.pad(wave, (overhang, covered - samples + overhang)).unfold(1, MEL_WINDOW, MEL_HOP)
         spectrum = torch.fft.rfft(framed * self.window, n=_FFT)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return torch.log(power @ self.filterbank + _FLOOR)
+        return spectrum.real.square() + spectrum.imag.square()
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Keep per-band statistics (bands,), rounded to half precision: the form in which they are shipped."""

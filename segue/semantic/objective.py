@@ -3,11 +3,12 @@
 Two questions are asked of the hidden frames. Contrastive: which of the utterance's hidden frames is this, told by
 quantised targets that are learnt too (w2v-BERT's lower module). Masked prediction: which discrete id is this, where
 ids are the learnt ones (w2v-BERT's upper module) or those of a frozen random projection (BEST-RQ; can't collapse).
-`kind` picks: "w2v-bert": contrastive + learnt ids; "best-rq": frozen ids alone; "hybrid": contrastive + frozen ids.
+`kind` picks: "w2v-bert": contrastive + learnt ids; "best-rq": frozen ids alone; "hybrid": contrastive + frozen ids;
+"teacher": the tokens of an earlier tokenizer alone, asked of the frames that are shown as well.
 
 Shapes: log-mel (B, 4T, bands) normalised; hidden (B, T, width); valid, masked (B, T) bool; ids (..., codebooks).
 Source: w2v-BERT, arXiv 2108.06209, section 3; wav2vec 2.0, arXiv 2006.11477, section 3; BEST-RQ, arXiv 2202.01855,
-section 3; several codebooks as in USM, arXiv 2303.01037, section 2.
+section 3; several codebooks as in USM, arXiv 2303.01037, section 2; HuBERT, arXiv 2106.07447 (a teacher's clusters).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segue.config import later
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
 from segue.semantic.features import STACK
@@ -41,9 +43,10 @@ class ObjectiveConfig:
         projection_width: size that the frozen projection reduces to.
         codebooks: frozen codebooks, each with its own projection.
         codebook_size: entries in each.
+        shown_weight: weight of the frames that are not hidden, where a teacher's tokens are asked.
     """
 
-    kind: Literal["w2v-bert", "best-rq", "hybrid"] = "hybrid"
+    kind: Literal["w2v-bert", "best-rq", "hybrid", "teacher"] = "hybrid"
     mask_start: float = 0.12
     mask_frames: int = 4
     temperature: float = 0.1
@@ -55,6 +58,7 @@ class ObjectiveConfig:
     projection_width: int = 16
     codebooks: int = 4
     codebook_size: int = 256
+    shown_weight: float = later(0.5)
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_start < 1 or self.mask_frames < 1:
@@ -212,27 +216,40 @@ class MaskedPrediction(nn.Module):
 
 
 class Objective(nn.Module):
-    """Mask, encode, ask. One interface for all kinds."""
+    """Mask, encode, ask. One interface for all kinds.
 
-    def __init__(self, encoder: EncoderConfig, config: ObjectiveConfig) -> None:
+    Args:
+        encoder: sizes of what learns.
+        config: what is hidden and what is asked.
+        teacher_size: tokens of the teacher; None where there is none.
+
+    Raises:
+        SegueError: if the kind asks for a teacher and there is none, or the other way round.
+    """
+
+    def __init__(self, encoder: EncoderConfig, config: ObjectiveConfig, teacher_size: int | None = None) -> None:
         super().__init__()
+        if (config.kind == "teacher") != (teacher_size is not None):
+            raise SegueError(f"objective.kind {config.kind}: a teacher's tokens are for kind teacher, and for it alone")
         self.config = config
         self.contrastive_depth = encoder.contrastive_depth
         self.mask_vector = nn.Parameter(torch.randn(encoder.width) * 0.1)
-        learnt = config.kind == "w2v-bert"
-        self.contrastive = None if config.kind == "best-rq" else Contrastive(encoder.width, config)
+        learnt, contrasts = config.kind == "w2v-bert", config.kind in ("w2v-bert", "hybrid")
+        self.contrastive = Contrastive(encoder.width, config) if contrasts else None
         self.frozen = (
             None
-            if learnt
+            if learnt or teacher_size is not None
             else RandomProjectionQuantizer(
                 encoder.mel_bands, config.projection_width, config.codebooks, config.codebook_size
             )
         )
         codebooks, entries = (config.groups, config.entries) if learnt else (config.codebooks, config.codebook_size)
+        if teacher_size is not None:
+            codebooks, entries = 1, teacher_size
         self.prediction = MaskedPrediction(encoder.width, codebooks, entries)
 
     def forward(
-        self, encoder: Encoder, log_mel: Tensor, valid: Tensor, rng: torch.Generator
+        self, encoder: Encoder, log_mel: Tensor, valid: Tensor, rng: torch.Generator, tokens: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch.
 
@@ -241,6 +258,7 @@ class Objective(nn.Module):
             log_mel: (B, 4T, bands), normalised.
             valid: (B, T) bool, True on real frames.
             rng: draws spans and Gumbel noise, on the CPU.
+            tokens: (B, T) of the teacher, where there is one.
 
         Returns:
             The loss, and metrics as scalar tensors: losses, accuracies on hidden frames, codebook perplexities.
@@ -250,6 +268,8 @@ class Objective(nn.Module):
         clean = encoder.subsampling(log_mel)
         corrupted = torch.where(masked[..., None], self.mask_vector, clean)
         outputs = encoder(corrupted, valid)
+        if tokens is not None:
+            return self._as_taught(outputs[-1], tokens, valid, masked)
         loss, metrics, ids = log_mel.new_zeros(()), {}, None
         if self.contrastive is not None:
             lower = outputs[self.contrastive_depth - 1]
@@ -260,3 +280,14 @@ class Objective(nn.Module):
         assert ids is not None
         term, predicted = self.prediction(outputs[-1][masked], ids)
         return loss + term, metrics | predicted
+
+    def _as_taught(
+        self, hidden: Tensor, tokens: Tensor, valid: Tensor, masked: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's tokens, asked of hidden frames and, with less weight, of those that are shown."""
+        loss, metrics = self.prediction(hidden[masked], tokens[masked][:, None])
+        shown = valid & ~masked
+        if self.config.shown_weight > 0 and bool(shown.any()):
+            term, _ = self.prediction(hidden[shown], tokens[shown][:, None])
+            loss, metrics = loss + self.config.shown_weight * term, metrics | {"shown": term.detach()}
+        return loss, metrics

@@ -100,7 +100,7 @@ class SemanticTokenizer(nn.Module):
         Raises:
             SegueError: on a wrong shape or dtype, an empty wave, NaN, or lengths that don't fit.
         """
-        _check(wave, lengths)
+        check_wave(wave, lengths)
         wave = wave.float()
         rows, samples = wave.shape
         lengths = torch.full((rows,), samples) if lengths is None else lengths.cpu().long()
@@ -130,6 +130,12 @@ class SemanticTokenizer(nn.Module):
         valid = frame_mask(lengths, subsampled.shape[1])
         hidden = centred(self.encoder(subsampled, valid)[-1], valid, self.config.centre_frames)
         return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
+
+    @torch.inference_mode()
+    def activations(self, wave: Tensor) -> list[Tensor]:
+        """The output (T, D) of each block up to the clustered one, for a wave (N,), all of it at once."""
+        outputs = self.encoder(self.encoder.subsampling(self.features(wave[None].float())))
+        return [output[0] for output in outputs]
 
     def to_part(self, card: dict[str, Any]) -> Part:
         """As an artifact; `card` says what it was trained on and does not enter the fingerprint."""
@@ -164,7 +170,12 @@ def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:
     return hidden - (within[..., :-1] / within[..., -1:].clamp(min=1)).to(hidden)
 
 
-def _check(wave: Tensor, lengths: Tensor | None) -> None:
+def check_wave(wave: Tensor, lengths: Tensor | None) -> None:
+    """Refuse what is no batch of waves.
+
+    Raises:
+        SegueError: on a wrong shape or dtype, an empty wave, NaN, or lengths that don't fit.
+    """
     if wave.ndim != 2 or wave.shape[0] == 0:
         raise SegueError(f"wave of shape {tuple(wave.shape)}: must be (rows, samples); add a row with wave[None]")
     if not wave.is_floating_point():

@@ -6,6 +6,9 @@
     training.finish(batches, 200, seed=0)     # k-means on what will be shipped
     part = training.export(card)
 
+With a teacher, an earlier tokenizer, the encoder goes on from the teacher's weights and learns to name the teacher's
+tokens of the sound as it is, while it hears the sound as another voice would have made it (segue.semantic.perturb).
+
 Shapes: a batch is wave (b, N) mono float32 at 16 kHz and lengths (b,) int64 in samples: this process's rows of B.
 
 Several processes encode a share of the rows each; then every one asks the objective's questions of all rows. So
@@ -24,11 +27,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from segue.artifact import Part, full, half
-from segue.config import to_dict
+from segue.config import later, to_dict
+from segue.errors import SegueError
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import SAMPLE_RATE, STACK, LogMel, Moments, frame_mask
 from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.objective import Objective, ObjectiveConfig
+from segue.semantic.perturb import Draws, Perturbation
 from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, centred
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
@@ -49,30 +54,52 @@ class SemanticConfig:
         objective: what the encoder learns from.
         gain_db: each crop is made louder or softer by up to so many decibels.
         noise_db: white noise is added this far below full scale; -inf is written as -200.
+        warp: with a teacher, formants and pitch are moved up or down by at most this factor; 1 for music.
+        colour: with a teacher, deviation of the random curve over the mel bands, in theirs.
     """
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     gain_db: float = 6.0
     noise_db: float = -200.0
+    warp: float = later(1.0)
+    colour: float = later(0.0)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.warp <= 2 or self.colour < 0:
+            raise SegueError(f"semantic: warp {self.warp} must be from 1 to 2, colour {self.colour} at least 0")
 
 
 class _Learner(nn.Module):
     """Features, encoder and objective: all that steps change."""
 
-    def __init__(self, config: SemanticConfig, accumulate: int, world: World) -> None:
+    def __init__(self, config: SemanticConfig, accumulate: int, world: World, teacher_size: int | None) -> None:
         super().__init__()
         self.accumulate, self.world = accumulate, world
-        self.features = LogMel(config.tokenizer.encoder.mel_bands)
+        bands = config.tokenizer.encoder.mel_bands
+        self.features = LogMel(bands)
         self.encoder = Encoder(config.tokenizer.encoder)
-        self.objective = Objective(config.tokenizer.encoder, config.objective)
+        self.objective = Objective(config.tokenizer.encoder, config.objective, teacher_size)
+        self.perturbation = None if teacher_size is None else Perturbation(bands, config.warp, config.colour)
 
-    def forward(self, wave: Tensor, lengths: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self,
+        wave: Tensor,
+        lengths: Tensor,
+        rng: torch.Generator,
+        tokens: Tensor | None = None,
+        draws: Draws | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         shared = _SharedEncoder(self.encoder, self.accumulate, self.world)
         with torch.autocast(wave.device.type, enabled=False):  # the encoder alone may be in low precision
-            log_mel = self.world.gather(self.features(wave, lengths))
+            if draws is None or self.perturbation is None:
+                own = self.features(wave, lengths)
+            else:
+                own = self.perturbation(self.features, wave, lengths, draws)
+            log_mel = self.world.gather(own)
             valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
-            return self.objective(shared if shared.needed else self.encoder, log_mel, valid, rng)
+            asked = None if tokens is None else self.world.gather(tokens)
+            return self.objective(shared if shared.needed else self.encoder, log_mel, valid, rng, asked)
 
 
 class _SharedEncoder:
@@ -106,6 +133,7 @@ class SemanticTraining:
         ema_decay: float = 0.999,
         accumulate: int = 1,
         world: World | None = None,
+        teacher: SemanticTokenizer | None = None,
     ) -> None:
         """Where to train, and how.
 
@@ -117,12 +145,21 @@ class SemanticTraining:
             ema_decay: of the average that is shipped; 0 ships the weights themselves.
             accumulate: parts a batch is worked through in.
             world: where to train; None is one process on the CPU.
+            teacher: whose tokens are learnt, and whose weights are the first ones where the sizes are the same.
+
+        Raises:
+            SegueError: if the objective asks for a teacher and there is none, or the other way round.
         """
         self.config = config
         self.world = world or alone()
         self.gradient_clip, self.device = gradient_clip, self.world.device
         with seeded(torch.Generator().manual_seed(seed)):
-            self.learner = _Learner(config, accumulate, self.world)
+            self.learner = _Learner(config, accumulate, self.world, None if teacher is None else teacher.vocab_size)
+        self.teacher = teacher if teacher is None else copy.deepcopy(teacher).to(self.device)
+        if self.teacher is not None:
+            self.learner.features.load_state_dict(self.teacher.features.state_dict())
+            if self.teacher.config.encoder == config.tokenizer.encoder:
+                self.learner.encoder.load_state_dict(self.teacher.encoder.state_dict(), strict=False)
         self._wrapped = self.world.wrap(self.learner)
         self.average = MovingAverage(self.learner, ema_decay)
         self.optimiser = adamw(self.learner.parameters(), weight_decay, betas=(0.9, 0.98))
@@ -130,6 +167,8 @@ class SemanticTraining:
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:
         """Estimate what is fixed from then on: statistics of the mel bands, and of the frozen targets' input."""
+        if self.teacher is not None:
+            return
         moments, features, frozen = Moments(), self.learner.features, self.learner.objective.frozen
         for k in range(_STATISTICS_BATCHES):
             moments.add(self._stacked(batches(k), features.raw).reshape(-1, features.mean.shape[0]))
@@ -158,9 +197,13 @@ class SemanticTraining:
         """One optimiser step; all randomness is drawn from `rng` (on the CPU)."""
         wave, lengths = self._placed(batch)
         wave = self._augmented(wave, rng)
+        tokens, draws = self._taught(wave, lengths), None
+        if self.learner.perturbation is not None:
+            rows = wave.shape[0] * self.world.size
+            draws = self.learner.perturbation.draw(rows, rng)[self.world.rows(rows)]
         self.learner.train()
         with seeded(rng, self.world.rank):
-            loss, metrics = self._wrapped(wave, lengths, rng)
+            loss, metrics = self._wrapped(wave, lengths, rng, tokens, draws)
         self.optimiser.zero_grad(set_to_none=True)
         self.world.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.gradient_clip)
@@ -173,7 +216,8 @@ class SemanticTraining:
     def validate(self, batch: Batch, rng: torch.Generator) -> dict[str, float]:
         """The same questions, asked of the averaged weights."""
         wave, lengths = self._placed(batch)
-        loss, metrics = functional_call(self.learner.eval(), self.average.average, (wave, lengths, rng))
+        given = (wave, lengths, rng, self._taught(wave, lengths))
+        loss, metrics = functional_call(self.learner.eval(), self.average.average, given)
         return self.world.floats({"loss": loss, **metrics})
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,6 +296,11 @@ class SemanticTraining:
     def tokenizer(self) -> SemanticTokenizer:
         """The finished tokenizer, exactly as it comes back from disk."""
         return SemanticTokenizer.from_part(self.export({}))
+
+    @torch.no_grad()
+    def _taught(self, wave: Tensor, lengths: Tensor) -> Tensor | None:
+        """What the teacher says of sound as it is, (B, T)."""
+        return None if self.teacher is None else self.teacher.tokens_of(self.teacher.features(wave, lengths), lengths)
 
     def _placed(self, batch: Batch) -> Batch:
         wave, lengths = batch

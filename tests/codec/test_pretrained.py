@@ -22,9 +22,9 @@ from published import KINDS, SIZE, classes, save_models
 from safetensors.torch import load_file, save_file
 
 from segue.bundle import load_codec
-from segue.codec.hub import Reference
 from segue.codec.pretrained import PretrainedCodec, read_part
 from segue.errors import SegueError
+from segue.published import Reference
 
 FACTS = {"encodec": (24_000, 320, 75.0, 6), "dac": (16_000, 320, 50.0, 5), "mimi": (24_000, 1920, 12.5, 5)}
 

@@ -108,7 +108,7 @@ def test_facts_of_the_file_come_before_those_of_its_shard(tmp_path, folder):
     found = facts(manifest(tmp_path / "list.jsonl", told))
     common = {"licence": "CC-BY-4.0", "source": "radio", "consent": "form 3"}
     key = f"{tmp_path.name}/x.tar"
-    assert found[f"{key}/a.wav"] == common | {"speaker": "7"}
+    assert found[f"{key}/a.wav"] == common | {"speaker": "7", "text": "hello"}
     assert found[f"{key}/deep/b.wav"] == common | {"speaker": "s2", "licence": "CC0"}
     assert found[f"{key}/c.flac"] == common
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from segue.artifact import load_part, save_part
@@ -183,6 +185,30 @@ def test_k_means_is_a_function_of_the_seed_and_leaves_no_cluster_empty() -> None
     assert torch.equal(nearest(normalised, first.centroids), torch.cdist(normalised, first.centroids).argmin(-1))
     with pytest.raises(SegueError, match="800 frames"):
         fit(rows, 4, 900, seed=0)
+
+
+def test_k_means_reads_a_stream_from_disk_and_is_near_the_best(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Rows on very different scales, in a mapped file; against scikit-learn's on all of them at once, evened out."""
+    draw, scale = np.random.default_rng(0), np.array([1e-2, 1.0, 100.0], dtype=np.float32)
+    centres = draw.standard_normal((12, 3)) * 4
+    rows = ((centres[draw.integers(0, 12, 12_000)] + 0.3 * draw.standard_normal((12_000, 3))) * scale).astype(
+        np.float32
+    )
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    asked: list[int] = []
+
+    def batch(k: int) -> Tensor:
+        asked.append(k)
+        return torch.from_numpy(np.array(mapped[1000 * k : 1000 * (k + 1)]))
+
+    found = fit(batch, 12, 12, seed=1)
+    assert set(asked) == set(range(12)) and max(np.bincount(asked)) <= 10  # passes over a stream, nothing kept
+    assert torch.allclose(found.std, torch.from_numpy(rows.std(0)), rtol=0.01)
+    evened = (torch.from_numpy(rows) - found.mean) / found.std
+    ours = (evened - found.centroids[nearest(evened, found.centroids)]).square().sum()
+    best = KMeans(12, n_init=10, random_state=0).fit(evened.numpy()).inertia_
+    assert ours < 1.5 * best and (found.counts > 0).all() and found.counts.sum() == 12_000
 
 
 def test_more_clusters_than_distinct_rows_still_ends() -> None:

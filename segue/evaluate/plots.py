@@ -1,0 +1,101 @@
+"""Pictures of results, as PNG: roles and layers, tokens over a spectrogram. Needs matplotlib (extra "eval")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segue.artifact import written_file
+from segue.errors import SegueError
+from segue.semantic.features import MEL_HOP, SAMPLE_RATE, LogMel
+
+_BANDS = 80
+_WIDTH_A_SECOND = 2.4
+_MOST_INCHES = 60.0
+_LABELLED = 0.06  # seconds that a run of tokens must last for its number to fit
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure and its axes (rows, columns), drawn without a screen and without touching global settings."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SegueError('pictures need matplotlib; pip install "segue[eval]"') from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _keep(figure: Any, path: Path) -> None:
+    with written_file(path) as beside:
+        figure.savefig(beside, format="png", dpi=110)
+
+
+def tokens_over_spectrogram(
+    wave: Tensor, units: Tensor, durations: Tensor, frame_rate: float, title: str, path: Path
+) -> None:
+    """Draw the log-mel spectrogram of a wave, its tokens' edges and numbers.
+
+    Args:
+        wave: (N,) at 16 kHz.
+        units: (U,) tokens without repeats.
+        durations: (U,) in frames.
+        frame_rate: of the tokens, in Hz.
+        title: above it.
+        path: of the PNG.
+
+    Raises:
+        SegueError: if matplotlib is not installed or the file can't be written.
+    """
+    seconds = len(wave) / SAMPLE_RATE
+    figure, axes = _figure(min(_MOST_INCHES, max(6.0, _WIDTH_A_SECOND * seconds)), 4.0)
+    picture = LogMel(_BANDS).raw(wave[None])[0][: -(-len(wave) // MEL_HOP)].T.numpy()
+    low = np.quantile(picture, 0.05)
+    plot = axes[0, 0]
+    plot.imshow(picture, origin="lower", aspect="auto", extent=(0, seconds, 0, _BANDS), vmin=low, cmap="magma")
+    edges = torch.cat([torch.zeros(1), durations.cumsum(0) / frame_rate])
+    plot.vlines(edges[1:-1].numpy(), 0, _BANDS, colors="white", linewidth=0.4, alpha=0.7)
+    for unit, start, end in zip(units.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if end - start >= _LABELLED:
+            plot.text((start + end) / 2, _BANDS + 1, str(unit), ha="center", va="bottom", fontsize=6, rotation=90)
+    plot.set(xlim=(0, seconds), xlabel="seconds", ylabel="mel band")
+    plot.set_title(title, pad=24, fontsize=9)
+    _keep(figure, path)
+
+
+def token_report(result: dict[str, Any], path: Path) -> None:
+    """Draw the roles (ABX across speakers against quality or by itself) and the layer sweep of the suite `tokens`.
+
+    Raises:
+        SegueError: if matplotlib is not installed, nothing was measured, or the file can't be written.
+    """
+    roles = [row for row in result["roles"] if row.get("abx_across")]
+    if not roles:
+        raise SegueError(f"{path}: no ABX was measured, so there is nothing to draw")
+    figure, axes = _figure(11.0, 4.2, 1, 2)
+    bars, lines = axes[0]
+    places = np.arange(len(roles))
+    for offset, mode, colour in ((-0.2, "within", "tab:blue"), (0.2, "across", "tab:orange")):
+        scores = [row[f"abx_{mode}"] for row in roles]
+        value, low, high = (np.array([_number(score[key]) for score in scores]) for key in ("error", "low", "high"))
+        spread = np.nan_to_num([value - low, high - value]).clip(0)
+        bars.bar(places + offset, value, 0.38, color=colour, label=f"{mode} speakers")
+        bars.errorbar(places + offset, value, spread, fmt="none", ecolor="black", lw=0.8)
+        layers = [row[f"abx_{mode}"]["error"] for row in result["layers"]]
+        lines.plot(range(1, len(layers) + 1), [_number(value) for value in layers], "o-", color=colour, label=mode)
+    bars.set_xticks(places, [row["name"] for row in roles], rotation=20, ha="right", fontsize=8)
+    bars.set(ylabel="ABX error", title="one frame in the middle of each span")
+    bars.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
+    bars.legend(fontsize=8)
+    lines.set(xlabel="layer", ylabel="ABX error", title="layers of the encoder")
+    lines.legend(fontsize=8)
+    _keep(figure, path)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
