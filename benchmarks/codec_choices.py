@@ -6,8 +6,9 @@
 DATA holds speech/{train,valid} and piano/{train,valid}; WORK takes the runs: each goes on where it was stopped, and
 one that two comparisons share is made once. Every choice of a comparison sees the same batches from the same seed.
 Steps are those of the tiny recipe's codec with warm-up, cool-down and averaging in proportion; `pairs-equal-compute`
-gives each choice as many as fit the CPU time of the first one's. Choices that go on from a common start load
-everything of it but the discriminators.
+gives each choice as many as fit the CPU time of the first one's. Some choices go on from a
+trained codec (`--start`) with all of it, or with its encoder and decoder under a fresh quantizer: what tells codes
+apart only shows once encoder and decoder know their work.
 
 wave (N,) -> codes (1, q, T) -> wave (N,). Scored are the exported weights: held-out losses by name (8 batches each of
 speech and piano), and PESQ-WB, STOI and ViSQOL of `--limit` utterances at 3 and 12 codebooks. These utterances come
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -33,14 +34,15 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from segue.artifact import ARTIFACT, load_part, read_json, save_part, written_file
+from segue.artifact import ARTIFACT, full, load_part, read_json, save_part, written_file
+from segue.bundle import BUNDLED
 from segue.codec.health import codebook_health
 from segue.codec.soundstream import SoundStream
 from segue.config import override, to_dict
 from segue.data.clips import Clips
 from segue.errors import SegueError
 from segue.recipes import CodecRecipe, tiny
-from segue.train import loop, state
+from segue.train import loop
 from segue.train.codec import CodecTraining
 from segue.train.fabric import alone
 
@@ -48,8 +50,6 @@ REPORTED = 10
 """Utterances that benchmarks/codec.py reports, left out here."""
 NAMES = ("pesq_wb", "stoi", "visqol", "si_sdr_db", "distillmos")
 COUNTS = (3, 12)
-START_TIMES = 2
-"""Steps of a common start, in those of the choices that go on from it."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ class Choice:
     Attributes:
         name: in the table.
         sets: what differs from the tiny recipe's codec, as for `--set`.
-        after: overrides of the run that it goes on from; None starts afresh.
+        start: what it takes of the codec given as `--start`: nothing; encoder and decoder under a fresh quantizer;
+            or all of it.
         averaged: score the moving average of the weights, or else the weights themselves.
     """
 
     name: str
     sets: tuple[str, ...] = ()
-    after: tuple[str, ...] | None = None
+    start: Literal["nothing", "pair", "all"] = "nothing"
     averaged: bool = True
 
 
@@ -91,17 +92,19 @@ def _judges(stft: str, waves: int, periods: str, start: int = 0) -> tuple[str, .
 
 
 FRAMES = ("model.pair=spectral",)
+QUANTIZERS = (
+    Choice("unit codes of 8", _codes("factorised")),
+    Choice("unit codes of 8, residual loss", _codes("factorised", residual=0.25)),
+    Choice("plain, latent 32", _codes("plain", 32)),
+    Choice("plain, latent 64", _codes("plain", 64)),
+    Choice("plain, latent 128", _codes("plain", 128)),
+    Choice("plain, 256 features", _codes("plain")),
+    Choice("scaled codes of 8", _codes("scaled")),
+    Choice("scaled codes of 8, residual loss", _codes("scaled", residual=0.25)),
+)
 COMPARISONS: dict[str, tuple[Choice, ...]] = {
-    "quantizer": (
-        Choice("unit codes of 8", _codes("factorised")),
-        Choice("unit codes of 8, residual loss", _codes("factorised", residual=0.25)),
-        Choice("plain, latent 32", _codes("plain", 32)),
-        Choice("plain, latent 64", _codes("plain", 64)),
-        Choice("plain, latent 128", _codes("plain", 128)),
-        Choice("plain, 256 features", _codes("plain")),
-        Choice("scaled codes of 8", _codes("scaled")),
-        Choice("scaled codes of 8, residual loss", _codes("scaled", residual=0.25)),
-    ),
+    "quantizer": QUANTIZERS,
+    "quantizer-late": tuple(replace(choice, start="pair") for choice in QUANTIZERS),
     "pairs-equal-compute": (
         Choice("frame-domain", FRAMES),
         Choice("SEANet, 8 channels", _seanet(8)),
@@ -116,49 +119,50 @@ COMPARISONS: dict[str, tuple[Choice, ...]] = {
         Choice("Snake", _seanet(8, "snake")),
     ),
     "balancer": (
-        Choice("off"),
-        Choice("on, shares 1 : 2 : 5", ("objective.balanced=true",)),
-        Choice("on, shares 2 : 2 : 1", ("objective.balanced=true", *_weights(mel=2.0, complex=2.0, wave=1.0))),
+        Choice("off", start="all"),
+        Choice("on, shares 1 : 2 : 5", ("objective.balanced=true",), "all"),
+        Choice("on, shares 2 : 2 : 1", ("objective.balanced=true", *_weights(mel=2.0, complex=2.0, wave=1.0)), "all"),
     ),
     "averaging": (
-        Choice("averaged weights"),
-        Choice("weights as they are", averaged=False),
+        Choice("averaged weights", start="all"),
+        Choice("weights as they are", start="all", averaged=False),
     ),
     "dropout": (
-        Choice("no row", _weights(dropped_share=0.0)),
-        Choice("half of the rows", _weights(dropped_share=0.5)),
-        Choice("every row", _weights(dropped_share=1.0)),
+        Choice("no row", _weights(dropped_share=0.0), "all"),
+        Choice("half of the rows", _weights(dropped_share=0.5), "all"),
+        Choice("every row", _weights(dropped_share=1.0), "all"),
     ),
     "weights": (
-        Choice("mel 1, complex 2, wave 5"),
-        Choice("complex 0", _weights(complex=0.0)),
-        Choice("complex 5", _weights(complex=5.0)),
-        Choice("wave 0", _weights(wave=0.0)),
-        Choice("wave 20", _weights(wave=20.0)),
+        Choice("mel 1, complex 2, wave 5", start="all"),
+        Choice("complex 0", _weights(complex=0.0), "all"),
+        Choice("complex 5", _weights(complex=5.0), "all"),
+        Choice("wave 0", _weights(wave=0.0), "all"),
+        Choice("wave 20", _weights(wave=20.0), "all"),
     ),
     "discriminators": (
-        Choice("none", _judges("[256,1024]", 1, "[]", -1), after=()),
-        Choice("spectra and wave", _judges("[256,1024]", 1, "[]"), after=()),
-        Choice("spectra and periods", _judges("[256,1024]", 0, "[2,3,5]"), after=()),
+        Choice("none", _judges("[256,1024]", 1, "[]", -1), "all"),
+        Choice("spectra and wave", _judges("[256,1024]", 1, "[]"), "all"),
+        Choice("spectra and periods", _judges("[256,1024]", 0, "[2,3,5]"), "all"),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where data and runs are."""
+    """Where data, runs and the codec to start from are."""
 
     data: Path
     work: Path
+    start: Path
 
     def folders(self, split: str) -> list[Path]:
         return [self.data / kind / split for kind in ("speech", "piano")]
 
 
-def recipe_of(sets: tuple[str, ...], steps: int, seed: int) -> CodecRecipe:
+def recipe_of(choice: Choice, steps: int, seed: int) -> CodecRecipe:
     """The tiny recipe's codec for so many steps: warm-up, cool-down and averaging in proportion."""
     short = tiny().codec
-    warm = min(short.objective.warm_steps, steps // 6)
+    warm = 0 if choice.start == "all" else min(short.objective.warm_steps, steps // 6)
     train = replace(
         short.train,
         steps=steps,
@@ -169,7 +173,7 @@ def recipe_of(sets: tuple[str, ...], steps: int, seed: int) -> CodecRecipe:
         checkpoint_every=200,
     )
     recipe = replace(short, objective=replace(short.objective, warm_steps=warm), train=train)
-    return override(recipe, sets)
+    return override(recipe, choice.sets)
 
 
 def fresh(recipe: CodecRecipe) -> CodecTraining:
@@ -180,13 +184,11 @@ def fresh(recipe: CodecRecipe) -> CodecTraining:
 
 def trained(choice: Choice, steps: int, seed: int, place: Place, say: Callable[[str], None]) -> tuple[Path, dict]:
     """Train a choice, or find it trained: folder of the run and the budget it had."""
-    recipe = recipe_of(choice.sets, steps, seed)
+    recipe = recipe_of(choice, steps, seed)
     training = fresh(recipe)
     describe = {"recipe": to_dict(recipe), "steps": steps}
-    if choice.after is not None:
-        begun, _ = trained(Choice("common start", choice.after), START_TIMES * steps, seed, place, say)
-        _go_on(training, begun)
-        describe["after"] = begun.name
+    if choice.start != "nothing":
+        describe |= {"start": choice.start, "of": _begin(training, choice, place.start)}
     key = hashlib.sha256(json.dumps(describe, sort_keys=True).encode()).hexdigest()[:12]
     folder = place.work / key
     if not (folder / "budget.json").exists():
@@ -233,14 +235,17 @@ def _tell(event: loop.Event, say: Callable[[str], None]) -> None:
         say(f"  {event.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in event.losses.items()))
 
 
-def _go_on(training: CodecTraining, folder: Path) -> None:
-    """Start from a finished run, all but the discriminators and the schedule."""
-    found = state.load_newest(folder)
-    if found is None:
-        raise SegueError(f"{folder}: no checkpoint to go on from")
-    kept, own = found[1]["training"], training.state_dict()
-    discriminators = {name: own[name] for name in ("discriminators", "discriminator_optimiser")}
-    training.load_state_dict({**kept, **discriminators})
+def _begin(training: CodecTraining, choice: Choice, folder: Path) -> str:
+    """Take over weights of a codec on disk; its fingerprint."""
+    part, own = load_part(folder, "codec"), training.codec.state_dict()
+    wanted = {name for name in own if choice.start == "all" or not name.startswith("quantizer.")}
+    given = full({name: tensor for name, tensor in part.tensors.items() if name in wanted})
+    if wanted - given.keys() or any(given[name].shape != own[name].shape for name in wanted):
+        raise SegueError(f"{choice.name}: the codec in {folder} is of other sizes; give another --start")
+    training.codec.load_state_dict(own | given)
+    training.average.load_state_dict({"updates": 0, **training.codec.state_dict()})
+    training.steps_done = int(choice.start == "all")  # past the start of the codebooks, which is at 0 then
+    return part.fingerprint
 
 
 def multiply_adds(codec: SoundStream) -> float:
@@ -271,7 +276,7 @@ def scored(folder: Path, place: Place, limit: int, seconds: float) -> dict[str, 
 
 def pace(choice: Choice, seed: int, repeats: int = 6) -> float:
     """CPU seconds of one training step."""
-    training = fresh(recipe_of(choice.sets, 600, seed))
+    training = fresh(recipe_of(choice, 600, seed))
     config = tiny().codec.train
     wave = 0.1 * torch.randn(config.batch_size, int(config.crop_seconds * 16_000), generator=torch.Generator())
     batch = (wave, torch.full((config.batch_size,), wave.shape[1]))
@@ -322,9 +327,10 @@ def main(
     comparison: Annotated[str, typer.Argument(help="Which: " + ", ".join(COMPARISONS) + ".")],
     data: Annotated[Path, typer.Argument(help="Folder of speech/ and piano/.")],
     work: Annotated[Path, typer.Argument(help="Folder of the runs.")],
-    steps: Annotated[int, typer.Option(help="Of each training.")] = 600,
+    steps: Annotated[int, typer.Option(min=12, help="Of each training.")] = 600,
     seed: Annotated[int, typer.Option(help="Of batches, weights and all randomness.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Choices whose name has this; repeatable.")] = None,
+    start: Annotated[Path, typer.Option(help="The codec that some choices go on from.")] = BUNDLED / "codec",
     limit: Annotated[int, typer.Option(help="Utterances to score.")] = 10,
     seconds: Annotated[float, typer.Option(help="Of each.")] = 6.0,
     json_out: Annotated[Path, typer.Option("--json", help="List of rows.")] = Path(
@@ -334,7 +340,7 @@ def main(
     """Train and score the choices of one comparison."""
     if comparison not in COMPARISONS:
         raise SegueError(f"comparison {comparison!r}: there are {', '.join(COMPARISONS)}")
-    choices, place = COMPARISONS[comparison], Place(data, work)
+    choices, place = COMPARISONS[comparison], Place(data, work, start)
     counts = [steps] * len(choices)
     if comparison == "pairs-equal-compute":
         counts = steps_of(choices, steps, seed, place)

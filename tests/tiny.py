@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -103,11 +105,11 @@ def corpus(folder: Path, files: int, seconds: float) -> Path:
     return folder
 
 
-def make_codec(pair: str = "spectral", seed: int = 0) -> SoundStream:
+def make_codec(pair: str = "spectral", seed: int = 0, **changes: Any) -> SoundStream:
     """A codec of random weights whose codebooks know what its encoder says, as it comes back from disk."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        codec = SoundStream(CodecConfig(**{**vars(CODEC), "pair": pair})).eval()
+        codec = SoundStream(replace(CODEC, pair=pair, **changes)).eval()
     with torch.no_grad():
         for name, weight in codec.named_parameters():
             if name.endswith("original0"):

@@ -4,7 +4,7 @@ features (B, T, D) -> latent (B, T, L) -> codes (B, Q, T); projected (B, T, W), 
 
 Three kinds of codes. Plain: the code nearest to the residual as it is, W = L. Factorised: each layer projects the
 residual down to a few dimensions, puts it on the unit sphere and takes the nearest of its unit codes. Scaled: the
-same choice, but codes and projections keep their length. The latent is the features themselves, or what one linear
+same projections, but codes and residuals keep their length. The latent is the features themselves, or what one linear
 map for all layers makes of them (and another one makes features of the codes' sum). Codebooks start from k-means,
 follow their data by a moving average and revive codes that die; gradients pass straight through. Dropping the last
 layers of some rows while training makes the first q layers decode by themselves, so that one model serves every
@@ -86,9 +86,10 @@ class CodebookLayer(nn.Module):
         return F.normalize(vectors, dim=-1) if self.kind == "factorised" else vectors
 
     def _nearest(self, vectors: Tensor, codes: Tensor) -> Tensor:
-        if self.kind == "plain":
-            return (vectors @ codes.T - codes.square().sum(dim=-1) / 2).argmax(dim=-1)
-        return (vectors @ (codes if self.kind == "factorised" else F.normalize(codes, dim=-1)).T).argmax(dim=-1)
+        likeness = vectors @ codes.T
+        if self.kind != "factorised":
+            likeness = likeness - codes.square().sum(dim=-1) / 2
+        return likeness.argmax(dim=-1)
 
     def embed(self, codes: Tensor) -> Tensor:
         """(B, T) -> (B, T, L), the layer's part of the latent."""

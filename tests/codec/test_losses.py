@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from segue.codec.discriminators import DiscriminatorConfig, Discriminators
+from segue.codec.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
 from segue.codec.losses import (
     ReconstructionLoss,
     discriminator_loss,
@@ -15,8 +15,9 @@ from segue.codec.losses import (
     mel_filters,
     stft,
 )
+from segue.errors import SegueError
 
-SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4)
+SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4, periods=(2, 3))
 
 
 def test_reconstruction_is_zero_for_the_wave_itself_and_grows_with_noise():
@@ -90,7 +91,7 @@ def test_every_discriminator_answers_and_learns_to_tell():
         module = Discriminators(SMALL)
     real = tiny.waves(2, 0.2)
     fake = 0.1 * torch.randn(real.shape, generator=tiny.rng())
-    assert len(module(real)) == 4
+    assert len(module(real)) == 6
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     before = float(discriminator_loss(module(real), module(fake)).detach())
     for _ in range(12):
@@ -101,3 +102,21 @@ def test_every_discriminator_answers_and_learns_to_tell():
     assert float(loss.detach()) < 0.8 * before
     for one_real, one_fake in zip(module(real), module(fake), strict=True):
         assert one_real[-1].mean() > one_fake[-1].mean()
+
+
+def test_a_period_discriminator_hears_each_phase_of_its_period_alone():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = PeriodDiscriminator(3, 4)
+    wave = torch.randn(1, 300, generator=tiny.rng())
+    changed = wave.clone()
+    changed[:, 1::3] += 1
+    for ours, theirs in zip(module(wave), module(changed), strict=True):
+        same = torch.isclose(ours, theirs).all(dim=2).all(dim=1)[0]
+        assert same.tolist() == [True, False, True]
+    assert module(wave[:, :299])[-1].shape == module(wave)[-1].shape
+
+
+def test_a_period_of_one_sample_is_refused():
+    with pytest.raises(SegueError, match="periods"):
+        DiscriminatorConfig(periods=(2, 1))
