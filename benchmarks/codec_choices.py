@@ -138,6 +138,7 @@ COMPARISONS: dict[str, tuple[Choice, ...]] = {
         Choice("complex 5", _weights(complex=5.0), "all"),
         Choice("wave 0", _weights(wave=0.0), "all"),
         Choice("wave 20", _weights(wave=20.0), "all"),
+        Choice("log 1", _weights(log=1.0), "all"),
     ),
     "discriminators": (
         Choice("none", _judges("[256,1024]", 1, "[]", -1), "all"),

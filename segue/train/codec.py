@@ -29,7 +29,7 @@ from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
 STARTING_BATCHES = 16
-BALANCED = ("mel", "complex", "wave", "adversarial", "feature_matching")
+BALANCED = ("mel", "complex", "wave", "log", "adversarial", "feature_matching")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class CodecObjective:
         warm_steps: steps before the codebooks start; until then nothing is rounded to codes.
         adversarial_start_step: discriminators join here; a negative number leaves them out.
         residual: of the energy that the codes' sum leaves of the latent, layer by layer.
+        log: of log magnitudes of spectra as they are.
         dropped_share: share of each batch's rows that lose their last layers.
         balanced: take the weights as shares of the pull at the output (see segue.train.balancer).
         discriminators: their sizes.
@@ -60,6 +61,7 @@ class CodecObjective:
     warm_steps: int = 300
     adversarial_start_step: int = 0
     residual: float = later(0.0)
+    log: float = later(0.0)
     dropped_share: float = later(0.5)
     balanced: bool = later(False)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -103,7 +105,8 @@ class CodecTraining:
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
         for layer in self.codec.quantizer.layers:
             layer.together = self.world.gather  # type: ignore[assignment]
-        losses = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
+        weights = (objective.mel, objective.complex, objective.wave, objective.log)
+        losses = ReconstructionLoss(config.sample_rate, *weights)
         self.balancer = None
         if objective.balanced:
             shares = {name: getattr(objective, name) for name in BALANCED}

@@ -21,10 +21,10 @@ SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scale
 
 
 def test_reconstruction_is_zero_for_the_wave_itself_and_grows_with_noise():
-    loss, wave = ReconstructionLoss(16_000, 1.0, 2.0, 5.0), tiny.waves(2, 0.5)
+    loss, wave = ReconstructionLoss(16_000, 1.0, 2.0, 5.0, 1.0), tiny.waves(2, 0.5)
     noise = torch.randn(wave.shape, generator=tiny.rng())
     assert all(float(value) < 1e-6 for value in loss(wave, wave).values())
-    for name in ("mel", "complex", "wave"):
+    for name in ("mel", "complex", "wave", "log"):
         levels = [float(loss(wave + level * noise, wave)[name]) for level in (0.001, 0.01, 0.1)]
         assert 0 < levels[0] < levels[1] < levels[2], name
 
@@ -38,8 +38,21 @@ def test_complex_hears_phase_where_mel_is_nearly_deaf():
 
 def test_weights_scale_their_own_loss():
     wave = tiny.waves(1, 0.3)
-    one, two = (ReconstructionLoss(16_000, *w)(0.5 * wave, wave) for w in ((1.0, 1.0, 1.0), (2.0, 3.0, 4.0)))
-    assert [float(two[k] / one[k]) for k in ("mel", "complex", "wave")] == pytest.approx([2.0, 3.0, 4.0])
+    one, two = (ReconstructionLoss(16_000, *w)(0.5 * wave, wave) for w in ((1.0, 1.0, 1.0, 1.0), (2.0, 3.0, 4.0, 5.0)))
+    assert [float(two[k] / one[k]) for k in ("mel", "complex", "wave", "log")] == pytest.approx([2.0, 3.0, 4.0, 5.0])
+    assert "log" not in ReconstructionLoss(16_000, 1.0, 1.0, 1.0)(wave, wave)
+
+
+def test_log_spectra_hear_a_comb_where_mel_bands_are_wide():
+    """Clicks 10 ms apart against the same at random places: high up, a mel band holds several of the comb's lines."""
+    place = torch.randint(0, 160, (100,), generator=tiny.rng()) + 160 * torch.arange(100)
+    comb, spread = torch.zeros(1, 16_000), torch.zeros(1, 16_000)
+    comb[:, ::160], spread[:, place] = 1.0, 1.0
+    other = torch.zeros(1, 16_000)
+    other[:, torch.randint(0, 160, (100,), generator=tiny.rng(1)) + 160 * torch.arange(100)] = 1.0
+    loss = ReconstructionLoss(16_000, 1.0, 1.0, 1.0, 1.0)
+    of_comb, of_other = loss(comb, spread), loss(other, spread)
+    assert of_comb["log"] / of_other["log"] > of_comb["mel"] / of_other["mel"]
 
 
 def test_losses_reach_the_wave_even_through_silence():
