@@ -38,7 +38,7 @@ from segue.artifact import ARTIFACT, full, load_part, read_json, save_part, writ
 from segue.bundle import BUNDLED
 from segue.codec.health import codebook_health
 from segue.codec.soundstream import SoundStream
-from segue.config import override, to_dict
+from segue.config import override, to_disk
 from segue.data.clips import Clips
 from segue.errors import SegueError
 from segue.recipes import CodecRecipe, tiny
@@ -187,7 +187,7 @@ def trained(choice: Choice, steps: int, seed: int, place: Place, say: Callable[[
     """Train a choice, or find it trained: folder of the run and the budget it had."""
     recipe = recipe_of(choice, steps, seed)
     training = fresh(recipe)
-    describe = {"recipe": to_dict(recipe), "steps": steps}
+    describe = {"recipe": to_disk(recipe), "steps": steps}
     if choice.start != "nothing":
         describe |= {"start": choice.start, "of": _begin(training, choice, place.start)}
     key = hashlib.sha256(json.dumps(describe, sort_keys=True).encode()).hexdigest()[:12]
