@@ -99,8 +99,7 @@ QUANTIZERS = (
     Choice("plain, latent 64", _codes("plain", 64)),
     Choice("plain, latent 128", _codes("plain", 128)),
     Choice("plain, 256 features", _codes("plain")),
-    Choice("scaled codes of 8", _codes("scaled")),
-    Choice("scaled codes of 8, residual loss", _codes("scaled", residual=0.25)),
+    Choice("plain, latent 64, residual loss", _codes("plain", 64, residual=0.25)),
 )
 COMPARISONS: dict[str, tuple[Choice, ...]] = {
     "quantizer": QUANTIZERS,

@@ -57,11 +57,11 @@ def compare(module, name: str, data: Path, steps: int = 12, **options) -> list[d
 
 
 def test_a_choice_is_trained_once_and_its_row_replaced(choices, data):
-    first = compare(choices, "quantizer", data, only=["latent 32", "latent 64"])
+    first = compare(choices, "quantizer", data, only=["latent 32", "latent 128"])
     made = sorted(path.name for path in (data.parent / "work").iterdir())
     again = compare(choices, "quantizer", data, only=["latent 32"])
-    assert [row["choice"] for row in first] == ["plain, latent 32", "plain, latent 64"]
-    assert [row["choice"] for row in again] == ["plain, latent 64", "plain, latent 32"]
+    assert [row["choice"] for row in first] == ["plain, latent 32", "plain, latent 128"]
+    assert [row["choice"] for row in again] == ["plain, latent 128", "plain, latent 32"]
     assert {**again[1], "scores": 0} == {**first[0], "scores": 0}
     assert sorted(path.name for path in (data.parent / "work").iterdir()) == made and len(made) == 2
     row = first[0]

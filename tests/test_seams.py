@@ -16,12 +16,7 @@ from segue.errors import SegueError
 from segue.semantic.tokenizer import SemanticTokenizer
 
 LOOKAHEAD_SAMPLES = 480
-KINDS = {
-    "spectral": {},
-    "seanet": {},
-    "plain": {"quantizer": "plain", "latent_width": 6},
-    "scaled": {"quantizer": "scaled"},
-}
+KINDS = {"spectral": {}, "seanet": {}, "plain": {"quantizer": "plain", "latent_width": 6}}
 CODECS = [*KINDS, *bundled_names()]
 TOKENIZERS = ["random", *bundled_names()]
 

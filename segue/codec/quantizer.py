@@ -2,13 +2,12 @@
 
 features (B, T, D) -> latent (B, T, L) -> codes (B, Q, T); projected (B, T, W), what a layer compares with its codes.
 
-Three kinds of codes. Plain: the code nearest to the residual as it is, W = L. Factorised: each layer projects the
-residual down to a few dimensions, puts it on the unit sphere and takes the nearest of its unit codes. Scaled: the
-same projections, but codes and residuals keep their length. The latent is the features themselves, or what one linear
-map for all layers makes of them (and another one makes features of the codes' sum). Codebooks start from k-means,
-follow their data by a moving average and revive codes that die; gradients pass straight through. Dropping the last
-layers of some rows while training makes the first q layers decode by themselves, so that one model serves every
-bitrate.
+Two kinds of codes. Plain: the code nearest to the residual as it is, W = L. Factorised: each layer projects the
+residual down to a few dimensions, puts it on the unit sphere and takes the nearest of its unit codes. The latent is
+the features themselves, or what one linear map for all layers makes of them (and another one makes features of the
+codes' sum). Codebooks start from k-means, follow their data by a moving average and revive codes that die; gradients
+pass straight through. Dropping the last layers of some rows while training makes the first q layers decode by
+themselves, so that one model serves every bitrate.
 
 Source: SoundStream (arXiv 2107.03312, III.C): plain codes, their k-means start, dead codes; DAC (arXiv 2306.06546,
 3.2): factorised codes chosen by their cosine, and dropout for half of each batch.
@@ -18,13 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Codes = Literal["factorised", "plain", "scaled"]
 DECAY = 0.99
 REVIVE_BELOW = 0.1
 """A code is dead once its share of the moving average is below this part of an even share."""
@@ -37,8 +34,8 @@ class Quantized:
     Attributes:
         features: (B, T, D) sum of the layers in use.
         codes: (B, Q, T) indices, of every layer.
-        commitment: scalar, mean squared distance of the projections to their codes; where these have a length, as a
-            share of the projections' mean square before the first layer of all.
+        commitment: scalar, mean squared distance of the projections to their codes; of plain ones, as a share of the
+            latent's energy.
         left: scalar, energy of the latent's residual as a share of the latent's, mean over the layers in use.
     """
 
@@ -49,13 +46,12 @@ class Quantized:
 
 
 class CodebookLayer(nn.Module):
-    """One codebook, with its projections where it has any.
+    """One codebook, with its projections where it is factorised.
 
     Args:
         width: L of the latent.
         code_width: W, dimensions of a code; None for plain codes of width L.
         codebook_size: number of codes.
-        kind: of codes.
     """
 
     codebook: Tensor
@@ -64,9 +60,9 @@ class CodebookLayer(nn.Module):
     together: Callable[[Tensor], Tensor] | None = None
     """Brings rows together from all processes of a training."""
 
-    def __init__(self, width: int, code_width: int | None, codebook_size: int, kind: Codes = "factorised") -> None:
+    def __init__(self, width: int, code_width: int | None, codebook_size: int) -> None:
         super().__init__()
-        self.kind: Codes = "plain" if code_width is None else kind
+        self.factorised = code_width is not None
         self.project_in = nn.Identity() if code_width is None else nn.Linear(width, code_width)
         self.project_out = nn.Identity() if code_width is None else nn.Linear(code_width, width)
         codes = self._placed(torch.randn(codebook_size, code_width or width))
@@ -83,13 +79,11 @@ class CodebookLayer(nn.Module):
         return self._nearest(projected, self.codebook)
 
     def _placed(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=-1) if self.kind == "factorised" else vectors
+        return F.normalize(vectors, dim=-1) if self.factorised else vectors
 
     def _nearest(self, vectors: Tensor, codes: Tensor) -> Tensor:
         likeness = vectors @ codes.T
-        if self.kind != "factorised":
-            likeness = likeness - codes.square().sum(dim=-1) / 2
-        return likeness.argmax(dim=-1)
+        return (likeness if self.factorised else likeness - codes.square().sum(dim=-1) / 2).argmax(dim=-1)
 
     def embed(self, codes: Tensor) -> Tensor:
         """(B, T) -> (B, T, L), the layer's part of the latent."""
@@ -138,7 +132,6 @@ class ResidualQuantizer(nn.Module):
         code_width: W; None for plain codes of the latent's width.
         num_codebooks: Q.
         codebook_size: codes a layer.
-        kind: of codes, where they have a width of their own.
         latent_width: L, to which the features are projected before the first layer; None codes the features themselves.
     """
 
@@ -148,14 +141,13 @@ class ResidualQuantizer(nn.Module):
         code_width: int | None,
         num_codebooks: int,
         codebook_size: int,
-        kind: Codes = "factorised",
         latent_width: int | None = None,
     ) -> None:
         super().__init__()
         self.narrow: nn.Module = nn.Identity() if latent_width is None else nn.Linear(width, latent_width)
         self.widen: nn.Module = nn.Identity() if latent_width is None else nn.Linear(latent_width, width)
         self.layers: nn.ModuleList = nn.ModuleList(
-            CodebookLayer(latent_width or width, code_width, codebook_size, kind) for _ in range(num_codebooks)
+            CodebookLayer(latent_width or width, code_width, codebook_size) for _ in range(num_codebooks)
         )
 
     def forward(self, features: Tensor, layers_in_use: Tensor, rng: torch.Generator, warm: bool = False) -> Quantized:
@@ -171,7 +163,6 @@ class ResidualQuantizer(nn.Module):
         latent = self.narrow(features)
         residual, result = latent, torch.zeros_like(latent)
         energy = latent.square().sum(dim=-1).mean().clamp(min=1e-9)
-        size = None
         codes, commitment, left = [], features.new_zeros(()), features.new_zeros(())
         for index, module in enumerate(self.layers):
             layer: CodebookLayer = module  # type: ignore[assignment]
@@ -180,10 +171,7 @@ class ResidualQuantizer(nn.Module):
             code = F.embedding(chosen, layer.codebook)
             in_use = (layers_in_use > index).to(features.dtype)[:, None, None]
             distance = (projected - code.detach()).square().sum(dim=-1, keepdim=True)
-            if layer.kind != "factorised":
-                size = projected.square().sum(dim=-1).mean().clamp(min=1e-9) if size is None else size
-                distance = distance / size
-            commitment = commitment + (distance * in_use).mean()
+            commitment = commitment + (distance * in_use).mean() / (1 if layer.factorised else energy)
             part = layer.project_out(projected if warm else projected + (code - projected).detach())
             residual = residual - part
             result = result + part * in_use

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from segue import units
 from segue.artifact import Part, full, half
-from segue.codec.quantizer import Codes, ResidualQuantizer
+from segue.codec.quantizer import ResidualQuantizer
 from segue.codec.seam import check_codes
 from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, fold_weight_norm, folded
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
@@ -41,8 +41,7 @@ class CodecConfig:
         code_width: dimensions of a factorised code.
         spectral: sizes of the frame-domain pair.
         seanet: sizes of SEANet.
-        quantizer: factorised, normalised codes; the same with lengths of their own (scaled); or SoundStream's plain
-            ones, as wide as the latent.
+        quantizer: factorised, normalised codes, or SoundStream's plain ones, as wide as the latent.
         latent_width: dimensions to which the features are projected before the first codebook; 0 codes them as they
             are.
     """
@@ -55,7 +54,7 @@ class CodecConfig:
     code_width: int = 8
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     seanet: SeanetConfig = field(default_factory=SeanetConfig)
-    quantizer: Codes = later("factorised")  # noqa: RUF009
+    quantizer: Literal["factorised", "plain"] = later("factorised")
     latent_width: int = later(0)
 
     def __post_init__(self) -> None:
@@ -105,7 +104,7 @@ class SoundStream(nn.Module):
             width = config.spectral.width
         code_width = None if config.quantizer == "plain" else config.code_width
         sizes = (width, code_width, config.num_codebooks, config.codebook_size)
-        self.quantizer = ResidualQuantizer(*sizes, config.quantizer, config.latent_width or None)
+        self.quantizer = ResidualQuantizer(*sizes, config.latent_width or None)
         self.delay_samples = self.decoder.delay_samples
         self.latency_samples = config.hop_length + self.delay_samples
 

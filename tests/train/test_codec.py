@@ -23,7 +23,7 @@ def train(one: CodecTraining, steps: int, same: bool = True) -> list[dict[str, f
     return [one.step(tiny.clip_batch(0 if same else k), generator(0, k, 0), 3e-3) for k in range(steps)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"quantizer": "plain", "latent_width": 6}, {"quantizer": "scaled"}])
+@pytest.mark.parametrize("changes", [{}, {"quantizer": "plain"}, {"quantizer": "plain", "latent_width": 6}])
 def test_all_kinds_of_codes_train_and_leave_less_where_that_is_asked(changes):
     left = {}
     for weight in (0.0, 2.0):
@@ -36,7 +36,8 @@ def test_all_kinds_of_codes_train_and_leave_less_where_that_is_asked(changes):
         assert losses[-1]["loss"] == pytest.approx(sum(losses[-1][name] for name in named[-1]), rel=1e-5)
         assert ("residual" in named[0]) == bool(weight)
         wave = tiny.clip_batch(0)[0]
-        left[weight] = float(one._pass(wave, torch.full((len(wave),), 12), tiny.rng(), False, 1)[2])
+        with torch.no_grad():
+            left[weight] = float(one._pass(wave, torch.full((len(wave),), 12), tiny.rng(), False, 1)[2])
     assert left[2.0] < left[0.0]
 
 
