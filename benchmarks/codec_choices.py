@@ -6,13 +6,13 @@
 DATA holds speech/{train,valid} and piano/{train,valid}; WORK takes the runs: each goes on where it was stopped, and
 one that two comparisons share is made once. Every choice of a comparison sees the same batches from the same seed.
 Steps are those of the tiny recipe's codec with warm-up, cool-down and averaging in proportion; `pairs-equal-compute`
-gives each choice as many as fit the CPU time of the first one's. Some choices go on from a
-trained codec (`--start`) with all of it, or with its encoder and decoder under a fresh quantizer: what tells codes
-apart only shows once encoder and decoder know their work.
+gives each choice as many as fit the time of the first one's. Some choices go on from a trained codec (`--start`) with
+all of it, which must have the recipe's sizes then, or with its encoder and decoder under a fresh quantizer: what tells
+codes apart only shows once encoder and decoder know their work.
 
 wave (N,) -> codes (1, q, T) -> wave (N,). Scored are the exported weights: held-out losses by name (8 batches each of
-speech and piano), and PESQ-WB, STOI and ViSQOL of `--limit` utterances at 3 and 12 codebooks. These utterances come
-after the first ten of `benchmarks/codec.py` in the same order, so that nothing is chosen on what is reported there.
+speech and piano), and PESQ-WB, STOI, ViSQOL, SI-SDR and DistillMOS of `--limit` utterances at 3 and 12 codebooks. They
+come after the first ten of `benchmarks/codec.py` in the same order, so that nothing is chosen on what is reported there.
 Results go to a JSON list, a row a choice; a choice that is scored again replaces its row.
 """
 
@@ -149,11 +149,19 @@ COMPARISONS: dict[str, tuple[Choice, ...]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where data, runs and the codec to start from are."""
+    """Where data, runs and the codec to start from are, and where to train.
+
+    On a CPU time is its own, which other jobs there do not take; elsewhere it is the wall's.
+    """
 
     data: Path
     work: Path
     start: Path
+    device: str = "cpu"
+
+    def now(self) -> float:
+        """Seconds."""
+        return time.process_time() if self.device == "cpu" else time.perf_counter()
 
     def folders(self, split: str) -> list[Path]:
         return [self.data / kind / split for kind in ("speech", "piano")]
@@ -176,16 +184,16 @@ def recipe_of(choice: Choice, steps: int, seed: int) -> CodecRecipe:
     return override(recipe, choice.sets)
 
 
-def fresh(recipe: CodecRecipe) -> CodecTraining:
+def fresh(recipe: CodecRecipe, device: str = "cpu") -> CodecTraining:
     config = recipe.train
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    return CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, alone())
+    return CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, alone(device))
 
 
 def trained(choice: Choice, steps: int, seed: int, place: Place, say: Callable[[str], None]) -> tuple[Path, dict]:
     """Train a choice, or find it trained: folder of the run and the budget it had."""
     recipe = recipe_of(choice, steps, seed)
-    training = fresh(recipe)
+    training = fresh(recipe, place.device)
     describe = {"recipe": to_disk(recipe), "steps": steps}
     if choice.start != "nothing":
         describe |= {"start": choice.start, "of": _begin(training, choice, place.start)}
@@ -200,7 +208,7 @@ def trained(choice: Choice, steps: int, seed: int, place: Place, say: Callable[[
 def _train(
     training: CodecTraining, recipe: CodecRecipe, place: Place, folder: Path, describe: dict, say: Callable[[str], None]
 ) -> None:
-    config, began = recipe.train, time.process_time()
+    config, began = recipe.train, place.now()
 
     def clips(split: str, folders: list[Path], seed: int, weights: tuple[float, ...] | None) -> Clips:
         return Clips(folders, recipe.model.sample_rate, config.crop_seconds, config.batch_size, seed, weights)
@@ -222,7 +230,8 @@ def _train(
     budget = {
         "steps": config.steps,
         "sound_hours": round(config.steps * config.batch_size * config.crop_seconds / 3600, 3),
-        "cpu_minutes": round((time.process_time() - began) / 60, 2),
+        "minutes": round((place.now() - began) / 60, 2),
+        "device": place.device,
         "parameters": sum(weight.numel() for weight in training.codec.parameters()),
         "held_out": held,
     }
@@ -274,25 +283,25 @@ def scored(folder: Path, place: Place, limit: int, seconds: float) -> dict[str, 
     return rows
 
 
-def pace(choice: Choice, seed: int, repeats: int = 6) -> float:
-    """CPU seconds of one training step."""
-    training = fresh(recipe_of(choice, 600, seed))
+def pace(choice: Choice, seed: int, place: Place, repeats: int = 6) -> float:
+    """Seconds of one training step."""
+    training = fresh(recipe_of(choice, 600, seed), place.device)
     config = tiny().codec.train
     wave = 0.1 * torch.randn(config.batch_size, int(config.crop_seconds * 16_000), generator=torch.Generator())
     batch = (wave, torch.full((config.batch_size,), wave.shape[1]))
     training.step(batch, loop.generator(seed, 0, 0), 1e-4)
-    began = time.process_time()
+    began = place.now()
     for step in range(repeats):
         training.step(batch, loop.generator(seed, step, 0), 1e-4)
-    return (time.process_time() - began) / repeats
+    return (place.now() - began) / repeats
 
 
 def steps_of(choices: tuple[Choice, ...], steps: int, seed: int, place: Place) -> list[int]:
-    """As many steps for each choice as fit the first one's CPU time; measured once and kept."""
+    """As many steps for each choice as fit the first one's time; measured once and kept."""
     path = place.work / "pace.json"
     kept = read_json(path, "pace") if path.exists() else {}
     if any(choice.name not in kept for choice in choices):
-        kept = {choice.name: pace(choice, seed) for choice in choices}
+        kept = {choice.name: pace(choice, seed, place) for choice in choices}
         place.work.mkdir(parents=True, exist_ok=True)
         with written_file(path) as beside:
             beside.write_text(json.dumps(kept) + "\n")
@@ -311,7 +320,7 @@ def keep(path: Path, row: dict[str, Any]) -> None:
 
 def table(name: str, rows: list[dict[str, Any]]) -> Table:
     made = Table(title=name)
-    heads = ("steps", "CPU min", "loss", "mel", "piano mel", "PESQ 3", "PESQ 12", "STOI 12", "ViSQOL 3", "ViSQOL 12")
+    heads = ("steps", "minutes", "loss", "mel", "piano mel", "PESQ 3", "PESQ 12", "STOI 12", "ViSQOL 3", "ViSQOL 12")
     for head in ("choice", *heads):
         made.add_column(head, justify="left" if head == "choice" else "right")
     for row in rows:
@@ -319,7 +328,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> Table:
         values = [held["speech_loss"], held["speech_mel"], held["piano_mel"], few["pesq_wb"]]
         values += [many["pesq_wb"], many["stoi"], few["visqol"], many["visqol"]]
         cells = ["-" if value is None else f"{value:.3f}" for value in values]
-        made.add_row(row["choice"], str(row["budget"]["steps"]), str(row["budget"]["cpu_minutes"]), *cells)
+        made.add_row(row["choice"], str(row["budget"]["steps"]), str(row["budget"]["minutes"]), *cells)
     return made
 
 
@@ -331,6 +340,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of batches, weights and all randomness.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Choices whose name has this; repeatable.")] = None,
     start: Annotated[Path, typer.Option(help="The codec that some choices go on from.")] = BUNDLED / "codec",
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda.")] = "cpu",
     limit: Annotated[int, typer.Option(help="Utterances to score.")] = 10,
     seconds: Annotated[float, typer.Option(help="Of each.")] = 6.0,
     json_out: Annotated[Path, typer.Option("--json", help="List of rows.")] = Path(
@@ -340,7 +350,7 @@ def main(
     """Train and score the choices of one comparison."""
     if comparison not in COMPARISONS:
         raise SegueError(f"comparison {comparison!r}: there are {', '.join(COMPARISONS)}")
-    choices, place = COMPARISONS[comparison], Place(data, work, start)
+    choices, place = COMPARISONS[comparison], Place(data, work, start, device)
     counts = [steps] * len(choices)
     if comparison == "pairs-equal-compute":
         counts = steps_of(choices, steps, seed, place)

@@ -103,7 +103,7 @@ def test_choices_go_on_from_a_codec_with_all_of_it_or_with_its_pair(choices, dat
 
 def test_equal_compute_gives_a_costlier_step_fewer_of_them(choices, data, monkeypatch):
     costs = {"frame-domain": 1.0, "SEANet, 8 channels": 0.5, "SEANet, 12 channels": 2.0}
-    monkeypatch.setattr(choices, "pace", lambda choice, seed: costs[choice.name])
+    monkeypatch.setattr(choices, "pace", lambda choice, seed, place: costs[choice.name])
     place = choices.Place(data, data.parent / "work", data)
     pairs = choices.COMPARISONS["pairs-equal-compute"]
     assert choices.steps_of(pairs, 40, 0, place) == [40, 80, 20]
