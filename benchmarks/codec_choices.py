@@ -12,7 +12,7 @@ codes apart only shows once encoder and decoder know their work.
 
 wave (N,) -> codes (1, q, T) -> wave (N,). Scored are the exported weights: held-out losses by name (8 batches each of
 speech and piano), and PESQ-WB, STOI, ViSQOL, SI-SDR and DistillMOS of `--limit` utterances at 3 and 12 codebooks. They
-come after the first ten of `benchmarks/codec.py` in the same order, so that nothing is chosen on what is reported there.
+come after the first ten of `benchmarks/codec.py` in the same order: nothing is chosen on what is reported there.
 Results go to a JSON list, a row a choice; a choice that is scored again replaces its row.
 """
 
