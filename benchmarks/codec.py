@@ -15,11 +15,15 @@ of a longer one the `--seconds` in its middle. Means come with a 95 % interval: 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
+import io
 import json
 import math
 import sys
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -58,24 +62,38 @@ KINDS: dict[str, tuple[str, ...]] = {"speech": tuple(COLUMNS), "piano": ("visqol
 CODEBOOKS = (3, 6, 12)
 SHORTEST_SECONDS = 3.0
 NOT_MEASURED = "not measured"
-REFERENCE: dict[str, Any] = {
-    "name": "Lyra v2",
-    "what": "Google's SoundStream as released, seven LibriVox clips",
-    "status": "as published/measured elsewhere on other clips, not in this run",
-    "rows": [
-        {"kbit_s": 3.2, "pesq_wb": 2.15, "stoi": 0.88, "visqol": 2.94},
-        {"kbit_s": 6.0, "pesq_wb": 2.81, "stoi": 0.91, "visqol": 3.47},
-        {"kbit_s": 9.2, "pesq_wb": 3.07, "stoi": 0.93, "visqol": 3.59},
-    ],
-}
+BUDGET = ("steps", "hours_seen", "training_seconds")
+OPINION = "pip install --no-deps -c constraints.txt distillmos xls-r-sqa"
+"""What puts DistillMOS there; with its dependencies it would bring a second build of torch's sound package."""
+_LYRA = {"name": "Lyra v2", "what": "Google's SoundStream as released", "status": "measured elsewhere, not in this run"}
+REFERENCES: tuple[dict[str, Any], ...] = (
+    {
+        **_LYRA,
+        "set": "seven LibriVox clips, five of them those of Debian's pocketsphinx-testdata",
+        "rows": [
+            {"kbit_s": 3.2, "pesq_wb": 2.15, "stoi": 0.88, "visqol": 2.94},
+            {"kbit_s": 6.0, "pesq_wb": 2.81, "stoi": 0.91, "visqol": 3.47},
+            {"kbit_s": 9.2, "pesq_wb": 3.07, "stoi": 0.93, "visqol": 3.59},
+        ],
+    },
+    {
+        **_LYRA,
+        "set": "another set of readers",
+        "rows": [
+            {"kbit_s": 3.2, "pesq_wb": 2.20, "visqol": 2.47},
+            {"kbit_s": 6.0, "pesq_wb": 2.73, "visqol": 2.98},
+            {"kbit_s": 9.2, "pesq_wb": 2.92, "visqol": 3.07},
+        ],
+    },
+)
 
 
-def choose(folder: Path, limit: int) -> list[Path]:
-    """The first files of each source in turn."""
+def choose(folder: Path, limit: int, shortest: float = SHORTEST_SECONDS) -> list[Path]:
+    """The first files of each source in turn, of at least so many seconds."""
     facts = read_manifest(folder)
     sources: dict[str, list[Path]] = {}
     for path in audio.find(folder):
-        if audio.duration_seconds(path) >= SHORTEST_SECONDS:
+        if audio.duration_seconds(path) >= shortest:
             sources.setdefault(facts.get(path.name, {}).get("source", ""), []).append(path)
     chosen: list[Path] = []
     while len(chosen) < limit and any(sources.values()):
@@ -83,7 +101,7 @@ def choose(folder: Path, limit: int) -> list[Path]:
             if paths and len(chosen) < limit:
                 chosen.append(paths.pop(0))
     if not chosen:
-        raise SegueError(f"{folder}: no sound file of at least {SHORTEST_SECONDS:.0f} s")
+        raise SegueError(f"{folder}: no sound file of at least {shortest:g} s")
     return chosen
 
 
@@ -131,11 +149,18 @@ def visqol_measure(kind: Kind, rate: int) -> Measure:
 
 def distillmos_measure(rate: int) -> Callable[[np.ndarray], float] | None:
     """DistillMOS of one wave, without a reference; None where the package is missing."""
+    stand_in = importlib.util.find_spec("torchaudio") is None  # the package asks for it but its model does without
     try:
+        if stand_in:
+            sys.modules["torchaudio"] = types.ModuleType("torchaudio")
         import distillmos
     except ImportError:
         return None
-    model = distillmos.ConvTransformerSQAModel().eval()
+    finally:
+        if stand_in:
+            del sys.modules["torchaudio"]
+    with contextlib.redirect_stdout(io.StringIO()):  # it names its file of weights
+        model = distillmos.ConvTransformerSQAModel().eval()
 
     def measure(wave: np.ndarray) -> float:
         with torch.inference_mode():
@@ -208,9 +233,10 @@ def quality_table(title: str, kind: Kind, rows: list[dict[str, Any]]) -> Table:
             spread = f" ({inside[0]:.2f}, {inside[1]:.2f})" if inside else ""
             cells.append(NOT_MEASURED if row[name] is None else f"{row[name]:.2f}{spread}")
         table.add_row(str(row["codebooks"]), f"{row['kbit_s']:g}", *cells)
-    for row in REFERENCE["rows"] if kind == "speech" else []:
-        cells = [f"{row[name]:.2f}" if name in row else "-" for name in names]
-        table.add_row(REFERENCE["name"], f"{row['kbit_s']:g}", *cells)
+    for number, reference in enumerate(REFERENCES if kind == "speech" else (), start=1):
+        for row in reference["rows"]:
+            cells = [f"{row[name]:.2f}" if name in row else "-" for name in names]
+            table.add_row(f"{reference['name']} [{number}]", f"{row['kbit_s']:g}", *cells)
     return table
 
 
@@ -235,6 +261,14 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def told_budget(budget: dict[str, Any]) -> str:
+    """The training behind the figures, in words."""
+    steps, hours, seconds = (budget[key] for key in BUDGET)
+    if steps is None or hours is None or seconds is None:
+        return "training unknown"
+    return f"{steps} steps, {hours:g} h of sound, {seconds / 60:.0f} min of training"
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Held-out sound files.")],
     kind: Annotated[Kind, typer.Option(help="Of sound: what is measured and how.")] = "speech",
@@ -242,6 +276,7 @@ def main(
     codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
     seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
+    shortest: Annotated[float, typer.Option(min=1, help="Leave out files of fewer seconds.")] = SHORTEST_SECONDS,
     health_limit: Annotated[int, typer.Option(min=1, help="Files over which codebooks are counted.")] = 100,
     json_out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
 ) -> None:
@@ -252,7 +287,7 @@ def main(
     codec = SoundStream.from_part(part)
     rate, bits = codec.sample_rate, math.log2(codec.codebook_size)
     counts = codebooks or [q for q in CODEBOOKS if q <= codec.num_codebooks] or [codec.num_codebooks]
-    names, ready, paths = KINDS[kind], measures(kind, rate), choose(folder, limit)
+    names, ready, paths = KINDS[kind], measures(kind, rate), choose(folder, limit, shortest)
     originals: list[dict[str, Any]] = []
     per_file: list[dict[str, Any]] = []
     with bars() as progress:
@@ -272,7 +307,7 @@ def main(
         told = count_bar(progress, "codebooks")
 
         def waves() -> Iterator[Tensor]:
-            heard = choose(folder, health_limit)
+            heard = choose(folder, health_limit, shortest)
             for done, path in enumerate(heard):
                 told(done + 1, len(heard))
                 yield middle(path, seconds, rate)
@@ -284,12 +319,15 @@ def main(
         rows.append({"codebooks": count, "kbit_s": round(count * bits * codec.frame_rate / 1000, 3), **means})
 
     console = Console(width=max(Console().width, 130), highlight=False)
-    console.print(quality_table(f"codec {codec.fingerprint}, {len(paths)} files of {kind}", kind, rows))
-    if kind == "speech":
-        console.print(f"{REFERENCE['name']}: {REFERENCE['what']}; {REFERENCE['status']}.", markup=False)
+    budget = {key: part.card.get(key) for key in BUDGET}
+    title = f"codec {codec.fingerprint} ({told_budget(budget)}), {len(paths)} files of {kind}, {folder.name}"
+    console.print(quality_table(title, kind, rows))
+    for number, reference in enumerate(REFERENCES if kind == "speech" else (), start=1):
+        facts = f"{reference['what']}, {reference['set']}; {reference['status']}"
+        console.print(f"[{number}] {reference['name']}: {facts}.", markup=False)
     missing = {}
     if "distillmos" in names and "distillmos" not in ready:
-        missing["distillmos"] = "the package distillmos is not installed"
+        missing["distillmos"] = f"the package distillmos is not there; {OPINION}"
     elif originals:
         console.print(f"DistillMOS of the originals: {summary(originals, ('distillmos',))['distillmos']}")
     for name, why in missing.items():
@@ -302,15 +340,16 @@ def main(
         figures = {
             "codec": codec.fingerprint,
             "kind": kind,
-            "training": {key: part.card.get(key) for key in ("steps", "hours_seen", "training_seconds")},
-            "settings": {"limit": limit, "seconds": seconds, "health_limit": health_limit},
+            "data": "/".join(folder.resolve().parts[-2:]),
+            "training": budget,
+            "settings": {"limit": limit, "seconds": seconds, "shortest": shortest, "health_limit": health_limit},
             "files": [path.name for path in paths],
             "rows": rows,
             "original": summary(originals, ("distillmos",)) if originals else None,
             "not_measured": missing,
             "health": [asdict(layer) for layer in health],
             "per_file": per_file,
-            "reference": REFERENCE if kind == "speech" else None,
+            "references": REFERENCES if kind == "speech" else (),
             "versions": versions(),
         }
         with written_file(json_out) as beside:

@@ -136,7 +136,7 @@ def tiny() -> Recipe:
         name="tiny",
         num_coarse=4,
         codec=CodecRecipe(
-            CodecConfig(),
+            CodecConfig(quantizer="plain", latent_width=64),
             CodecObjective(adversarial_start_step=-1),
             TrainConfig(
                 steps=4400,
@@ -236,7 +236,7 @@ def small() -> Recipe:
         name="small",
         num_coarse=4,
         codec=CodecRecipe(
-            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=256)),
+            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=256), quantizer="plain", latent_width=64),
             CodecObjective(adversarial_start_step=20_000),
             TrainConfig(
                 steps=200_000, batch_size=32, crop_seconds=1.28, learning_rate=3e-4, warmup_steps=1000, ema_decay=0.999
@@ -310,8 +310,8 @@ def paper() -> Recipe:
         name="paper",
         num_coarse=4,
         codec=CodecRecipe(
-            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=512)),
-            CodecObjective(),
+            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=512), quantizer="plain"),
+            CodecObjective(dropped_share=1.0),  # SoundStream's codes and dropout (arXiv 2107.03312, III.C)
             TrainConfig(steps=1_000_000, batch_size=128, crop_seconds=1.28, learning_rate=1e-4, ema_decay=0.999),
         ),
         semantic=SemanticRecipe(

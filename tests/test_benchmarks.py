@@ -83,19 +83,34 @@ def test_quality_of_speech(codec_folder, sounds, tmp_path, scorers, monkeypatch,
     for row in figures["rows"]:
         assert 1 <= row["pesq_wb"] <= 4.7 and 1 <= row["visqol"] <= 5 and row["si_sdr_db"] < 100
         assert row["distillmos"] is None and row["measured"]["distillmos"] == 0
-    assert "distillmos" in figures["not_measured"] and figures["original"] is None
+    assert "--no-deps" in figures["not_measured"]["distillmos"] and figures["original"] is None
+    assert [len(reference["rows"]) for reference in figures["references"]] == [3, 3]
+    assert figures["data"].endswith("/sounds") and figures["settings"]["shortest"] == 3.0
     assert figures["training"] == {"steps": 7, "hours_seen": 0.5, "training_seconds": 3}
     assert len(figures["health"]) == 12 and figures["health"][0]["frames"] == 2 * 75
     assert [row["file"] for row in figures["per_file"]] == ["clip000.wav"] * 2
     assert figures["versions"]["pesq"] and "distillmos" in figures["versions"]
     shown = capsys.readouterr().out
-    assert "not measured" in shown and "Lyra v2" in shown and "not in this run" in shown
+    assert "not measured" in shown and "Lyra v2 [2]" in shown and "not in this run" in shown
+    assert "7 steps, 0.5 h of sound, 0 min of training" in shown
 
 
 def test_an_opinion_of_the_originals_comes_with_that_of_what_was_made(sounds, codec_folder, tmp_path, scorers, opinion):
     figures = figures_of_speech(codec_folder, sounds, tmp_path, codebooks=[12])
     assert figures["rows"][0]["distillmos"] == 3 and figures["original"]["distillmos"] == 3
     assert figures["not_measured"] == {}
+
+
+def test_distillmos_itself_ranks_sound_and_noise_and_leaves_no_stand_in():
+    pytest.importorskip("xls_r_sqa")
+    measure = quality.distillmos_measure(16_000)
+    assert "torchaudio" not in sys.modules or sys.modules["torchaudio"].__file__
+    noise = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
+    assert 1 <= measure(noise) < 3
+
+
+def test_no_training_budget_is_said_to_be_unknown():
+    assert quality.told_budget(dict.fromkeys(quality.BUDGET)) == "training unknown"
 
 
 def test_piano_is_scored_by_what_is_made_for_it(codec_folder, sounds, tmp_path, scorers, capsys):

@@ -18,7 +18,8 @@ from segue.errors import SegueError
 from segue.semantic.tokenizer import SemanticTokenizer
 
 LOOKAHEAD_SAMPLES = 480
-CODECS = ["spectral", "seanet", *bundled_names()]
+KINDS = {"spectral": {}, "seanet": {}, "plain": {"quantizer": "plain", "latent_width": 6}}
+CODECS = [*KINDS, *bundled_names()]
 TOKENIZERS = ["random", *bundled_names()]
 ENCODERS = ["hubert", "wavlm", "wav2vec2", "wav2vec2-bert", "mert_model"]
 
@@ -33,7 +34,9 @@ def made(seam: str, name: str):
     if name in bundled_names():
         part = load_parts(BUNDLED / name)[seam]
         return SoundStream.from_part(part) if seam == "codec" else SemanticTokenizer.from_part(part)
-    return tiny.make_codec(name) if seam == "codec" else tiny.make_semantic()
+    if seam == "semantic":
+        return tiny.make_semantic()
+    return tiny.make_codec("seanet" if name == "seanet" else "spectral", **KINDS[name])
 
 
 @pytest.fixture(params=CODECS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -105,11 +106,11 @@ def corpus(folder: Path, files: int, seconds: float) -> Path:
     return folder
 
 
-def make_codec(pair: str = "spectral", seed: int = 0) -> SoundStream:
+def make_codec(pair: str = "spectral", seed: int = 0, **changes: Any) -> SoundStream:
     """A codec of random weights whose codebooks know what its encoder says, as it comes back from disk."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        codec = SoundStream(CodecConfig(**{**vars(CODEC), "pair": pair})).eval()
+        codec = SoundStream(replace(CODEC, pair=pair, **changes)).eval()
     with torch.no_grad():
         for name, weight in codec.named_parameters():
             if name.endswith("original0"):
@@ -156,13 +157,13 @@ def recipe() -> recipes.Recipe:
     """The recipe `tiny` with few channels and short crops."""
     whole = recipes.tiny()
     stages = {
-        role: dataclasses.replace(
+        role: replace(
             getattr(whole, role),
-            model=dataclasses.replace(TRANSFORMER, width=32),
-            train=dataclasses.replace(getattr(whole, role).train, batch_size=2, crop_seconds=1.0),
+            model=replace(TRANSFORMER, width=32),
+            train=replace(getattr(whole, role).train, batch_size=2, crop_seconds=1.0),
         )
         for role in ("semantic_stage", "coarse_stage", "fine_stage")
     }
-    codec = dataclasses.replace(whole.codec, model=CODEC)
-    semantic = dataclasses.replace(whole.semantic, model=SEMANTIC)
-    return dataclasses.replace(whole, codec=codec, semantic=semantic, **stages)
+    codec = replace(whole.codec, model=CODEC)
+    semantic = replace(whole.semantic, model=SEMANTIC)
+    return replace(whole, codec=codec, semantic=semantic, **stages)

@@ -6,7 +6,8 @@
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
 # Two jobs of one thread each run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each
 # writes its log into WORK, and each step goes on where it was stopped. On two CPU cores: 7 minutes for the data, 83 for the
-# rest. Losses and seconds of the shipped run are beside each part as log.jsonl.
+# rest. The shipped codec has the unit codes that its recipe had then (--set model.quantizer=factorised
+# --set model.latent_width=0). Losses and seconds of the shipped run are beside each part as log.jsonl.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"

@@ -1,6 +1,6 @@
 """How well each codebook does its work: how many codes occur, how evenly, and what the layer takes off the residual.
 
-wave (N,) or (B, N) -> features (B, T, D) -> codes (B, Q, T) -> one `LayerHealth` a layer. Counts and energies are
+wave (N,) or (B, N) -> latent (B, T, L) -> codes (B, Q, T) -> one `LayerHealth` a layer. Counts and energies are
 summed wave by wave, so memory grows with the longest wave and not with their number.
 
 Source: the residual that each layer is there to lessen is SoundStream's (arXiv 2107.03312, III.C); the entropy of the
@@ -29,8 +29,8 @@ class LayerHealth:
         use: share of the layer's codes that occurred, in (0, 1]; few frames can't use all codes.
         perplexity: 2 to the power of the codes' entropy in bits, from 1 (dead) to codebook_size (all equally frequent).
         gain_db: energy of the residual before the layer over that after it, in dB; below 0 it leaves more than it
-            found. The energy is that of the features as they are, their mean included. A codec whose training never
-            compares the features with the layers' sum can decode well at gains near 0.
+            found. The energy is that of the latent as it is, its mean included. A codec whose training never compares
+            the latent with the layers' sum can decode well at gains near 0.
         frames: T summed over all waves.
     """
 
@@ -61,8 +61,9 @@ def codebook_health(codec: SoundStream, waves: Iterable[Tensor]) -> list[LayerHe
     for wave in waves:
         batch = wave[None] if wave.ndim == 1 else wave
         check_wave(batch, None)
-        residual = codec.features(batch)
-        codes = codec.quantizer.encode(residual, len(layers))
+        features = codec.features(batch)
+        residual = codec.quantizer.narrow(features)
+        codes = codec.quantizer.encode(features, len(layers))
         energy[0] += residual.double().square().sum().cpu()
         for index, layer in enumerate(layers):
             counts[index] += torch.bincount(codes[:, index].flatten(), minlength=codec.codebook_size).cpu()

@@ -1,10 +1,11 @@
 """Distances between a wave and its reconstruction. wave (B, N) -> scalar.
 
-The multi-scale mel distance hears timbre; the compressed complex spectrum also hears phase, which speech
-measures reward; the adversarial losses ask discriminators.
+The multi-scale mel distance hears timbre; the log spectrum as it is also hears a comb of lines that wide mel bands
+smooth over; the compressed complex spectrum also hears phase, which speech measures reward; the adversarial losses
+ask discriminators.
 
-Source: multi-scale mel distance: SoundStream (arXiv 2107.03312, III.E) and DAC (arXiv 2306.06546, 3.4); hinge and
-feature-matching losses: SoundStream, equations 1 to 3.
+Source: multi-scale mel distance: SoundStream (arXiv 2107.03312, III.E) and DAC (arXiv 2306.06546, 3.4); log spectra:
+Parallel WaveGAN (arXiv 1910.11480, equation 6); hinge and feature-matching losses: SoundStream, equations 1 to 3.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 MEL_WINDOWS = (128, 256, 512, 1024, 2048)
 MEL_BANDS = (10, 20, 40, 80, 128)
+COMPLEX_WINDOWS = (512, 1024)
+LOG_WINDOWS = (512, 1024, 2048)
 
 
 def mel_filters(bands: int, window: int, sample_rate: int) -> Tensor:
@@ -42,18 +45,22 @@ class ReconstructionLoss(nn.Module):
         mel_weight: of the mean absolute difference of log mel spectra (natural logarithm).
         complex_weight: of the mean absolute difference of X |X|^-0.5, real and imaginary.
         wave_weight: of the mean absolute difference of the samples.
+        log_weight: of the mean absolute difference of log magnitudes (natural logarithm); 0 leaves it out.
     """
 
-    def __init__(self, sample_rate: int, mel_weight: float, complex_weight: float, wave_weight: float) -> None:
+    def __init__(
+        self, sample_rate: int, mel_weight: float, complex_weight: float, wave_weight: float, log_weight: float = 0.0
+    ) -> None:
         super().__init__()
+        self.log_weight = log_weight
         self.mel_weight, self.complex_weight, self.wave_weight = mel_weight, complex_weight, wave_weight
         for index, (window, bands) in enumerate(zip(MEL_WINDOWS, MEL_BANDS, strict=True)):
             self.register_buffer(f"window_{index}", torch.hann_window(window), persistent=False)
             self.register_buffer(f"filters_{index}", mel_filters(bands, window, sample_rate), persistent=False)
 
     def forward(self, wave: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Loss by name, each already weighted: `mel`, `complex`, `wave`."""
-        mel, phase = wave.new_zeros(()), wave.new_zeros(())
+        """Loss by name, each already weighted: `mel`, `complex`, `wave`, and `log` where it is wanted."""
+        mel, phase, log = wave.new_zeros(()), wave.new_zeros(()), wave.new_zeros(())
         for index, size in enumerate(MEL_WINDOWS):
             window, filters = getattr(self, f"window_{index}"), getattr(self, f"filters_{index}")
             ours = stft(wave, window, size // 4)
@@ -61,15 +68,18 @@ class ReconstructionLoss(nn.Module):
                 theirs = stft(target, window, size // 4)
             our_power, their_power = _power(ours), _power(theirs)
             mel = mel + F.l1_loss(_log_mel(our_power, filters), _log_mel(their_power, filters))
-            if size in (512, 1024):
+            if size in COMPLEX_WINDOWS:
                 squeeze, other_squeeze = our_power.rsqrt().sqrt(), their_power.rsqrt().sqrt()
                 phase = phase + F.l1_loss(ours.real * squeeze, theirs.real * other_squeeze)
                 phase = phase + F.l1_loss(ours.imag * squeeze, theirs.imag * other_squeeze)
-        return {
+            if self.log_weight and size in LOG_WINDOWS:
+                log = log + F.l1_loss(our_power.log(), their_power.log()) / 2
+        losses = {
             "mel": self.mel_weight * mel / len(MEL_WINDOWS),
             "complex": self.complex_weight * phase,
             "wave": self.wave_weight * F.l1_loss(wave, target),
         }
+        return losses | ({"log": self.log_weight * log / len(LOG_WINDOWS)} if self.log_weight else {})
 
 
 def _power(spectrum: Tensor) -> Tensor:

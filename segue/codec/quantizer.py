@@ -1,15 +1,16 @@
 """Residual vector quantizer: what one codebook leaves over, the next one codes.
 
-features (B, T, D), codes (B, Q, T), projected (B, T, W) with W = code_width.
+features (B, T, D) -> latent (B, T, L) -> codes (B, Q, T); projected (B, T, W), what a layer compares with its codes.
 
-Factorised, each layer projects the residual down to a few dimensions, puts it on the unit sphere and takes the
-nearest of its unit codes. Plain, it takes the code nearest to the residual as it is (W = D). Codebooks start from
-k-means, follow their data by a moving average and revive codes that die; gradients pass straight through. Dropping
-the last layers of some rows while training makes the first q layers decode by themselves, so that one model serves
-every bitrate.
+Two kinds of codes. Plain: the code nearest to the residual as it is, W = L. Factorised: each layer projects the
+residual down to a few dimensions, puts it on the unit sphere and takes the nearest of its unit codes. The latent is
+the features themselves, or what one linear map for all layers makes of them (and another one makes features of the
+codes' sum). Codebooks start from k-means, follow their data by a moving average and revive codes that die; gradients
+pass straight through. Dropping the last layers of some rows while training makes the first q layers decode by
+themselves, so that one model serves every bitrate.
 
 Source: SoundStream (arXiv 2107.03312, III.C): plain codes, their k-means start, dead codes; DAC (arXiv 2306.06546,
-3.2): factorised, normalised codes and dropout for half of each batch.
+3.2): factorised codes chosen by their cosine, and dropout for half of each batch.
 """
 
 from __future__ import annotations
@@ -33,20 +34,23 @@ class Quantized:
     Attributes:
         features: (B, T, D) sum of the layers in use.
         codes: (B, Q, T) indices, of every layer.
-        commitment: scalar, mean squared distance of the projections to their codes.
+        commitment: scalar, mean squared distance of the projections to their codes; of plain ones, as a share of the
+            latent's energy.
+        left: scalar, energy of the latent's residual as a share of the latent's, mean over the layers in use.
     """
 
     features: Tensor
     codes: Tensor
     commitment: Tensor
+    left: Tensor
 
 
 class CodebookLayer(nn.Module):
     """One codebook, with its projections where it is factorised.
 
     Args:
-        width: D of the features.
-        code_width: W, dimensions of a code; None for plain codes of width D.
+        width: L of the latent.
+        code_width: W, dimensions of a code; None for plain codes of width L.
         codebook_size: number of codes.
     """
 
@@ -67,7 +71,7 @@ class CodebookLayer(nn.Module):
         self.register_buffer("total", codes.clone())
 
     def project(self, residual: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, W), on the unit sphere where factorised."""
+        """(B, T, L) -> (B, T, W), on the unit sphere where factorised."""
         return self._placed(self.project_in(residual))
 
     def nearest(self, projected: Tensor) -> Tensor:
@@ -82,7 +86,7 @@ class CodebookLayer(nn.Module):
         return (likeness if self.factorised else likeness - codes.square().sum(dim=-1) / 2).argmax(dim=-1)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """(B, T) -> (B, T, D), the layer's part of the features."""
+        """(B, T) -> (B, T, L), the layer's part of the latent."""
         return self.project_out(F.embedding(codes, self.codebook))
 
     @torch.no_grad()
@@ -125,15 +129,25 @@ class ResidualQuantizer(nn.Module):
 
     Args:
         width: D of the features.
-        code_width: W; None for plain codes of width D.
+        code_width: W; None for plain codes of the latent's width.
         num_codebooks: Q.
         codebook_size: codes a layer.
+        latent_width: L, to which the features are projected before the first layer; None codes the features themselves.
     """
 
-    def __init__(self, width: int, code_width: int | None, num_codebooks: int, codebook_size: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        code_width: int | None,
+        num_codebooks: int,
+        codebook_size: int,
+        latent_width: int | None = None,
+    ) -> None:
         super().__init__()
+        self.narrow: nn.Module = nn.Identity() if latent_width is None else nn.Linear(width, latent_width)
+        self.widen: nn.Module = nn.Identity() if latent_width is None else nn.Linear(latent_width, width)
         self.layers: nn.ModuleList = nn.ModuleList(
-            CodebookLayer(width, code_width, codebook_size) for _ in range(num_codebooks)
+            CodebookLayer(latent_width or width, code_width, codebook_size) for _ in range(num_codebooks)
         )
 
     def forward(self, features: Tensor, layers_in_use: Tensor, rng: torch.Generator, warm: bool = False) -> Quantized:
@@ -146,8 +160,10 @@ class ResidualQuantizer(nn.Module):
             warm: leave out the rounding to codes and pass on the projections themselves, so that encoder, decoder
                 and projections have something to say before the codebooks start.
         """
-        residual, result = features, torch.zeros_like(features)
-        codes, commitment = [], features.new_zeros(())
+        latent = self.narrow(features)
+        residual, result = latent, torch.zeros_like(latent)
+        energy = latent.square().sum(dim=-1).mean().clamp(min=1e-9)
+        codes, commitment, left = [], features.new_zeros(()), features.new_zeros(())
         for index, module in enumerate(self.layers):
             layer: CodebookLayer = module  # type: ignore[assignment]
             projected = layer.project(residual)
@@ -155,19 +171,21 @@ class ResidualQuantizer(nn.Module):
             code = F.embedding(chosen, layer.codebook)
             in_use = (layers_in_use > index).to(features.dtype)[:, None, None]
             distance = (projected - code.detach()).square().sum(dim=-1, keepdim=True)
-            commitment = commitment + (distance * in_use).mean()
+            commitment = commitment + (distance * in_use).mean() / (1 if layer.factorised else energy)
             part = layer.project_out(projected if warm else projected + (code - projected).detach())
             residual = residual - part
             result = result + part * in_use
+            left = left + (residual.square().sum(dim=-1, keepdim=True) * in_use).mean() / energy
             codes.append(chosen)
             if self.training and not warm:
                 layer.follow(projected.detach().flatten(0, 1), chosen.flatten(), rng)
-        return Quantized(result, torch.stack(codes, dim=1), commitment / len(self.layers))
+        count = len(self.layers)
+        return Quantized(self.widen(result), torch.stack(codes, dim=1), commitment / count, left / count)
 
     @torch.no_grad()
     def start(self, features: Tensor, rng: torch.Generator) -> None:
         """Start every codebook by k-means on what reaches it from features (M, D)."""
-        residual = features
+        residual = self.narrow(features)
         for module in self.layers:
             layer: CodebookLayer = module  # type: ignore[assignment]
             projected = layer.project(residual)
@@ -176,7 +194,7 @@ class ResidualQuantizer(nn.Module):
 
     def encode(self, features: Tensor, num_codebooks: int) -> Tensor:
         """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers."""
-        residual, codes = features, []
+        residual, codes = self.narrow(features), []
         for module in self.layers[:num_codebooks]:
             layer: CodebookLayer = module  # type: ignore[assignment]
             chosen = layer.nearest(layer.project(residual))
@@ -187,4 +205,4 @@ class ResidualQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, q, T) of the first q layers -> features (B, T, D)."""
         parts = [layer.embed(codes[:, index]) for index, layer in zip(range(codes.shape[1]), self.layers, strict=False)]  # type: ignore[operator]
-        return torch.stack(parts).sum(dim=0)
+        return self.widen(torch.stack(parts).sum(dim=0))

@@ -41,7 +41,9 @@ class CodecConfig:
         code_width: dimensions of a factorised code.
         spectral: sizes of the frame-domain pair.
         seanet: sizes of SEANet.
-        quantizer: factorised, normalised codes, or SoundStream's plain ones, as wide as the features.
+        quantizer: factorised, normalised codes, or SoundStream's plain ones, as wide as the latent.
+        latent_width: dimensions to which the features are projected before the first codebook; 0 codes them as they
+            are.
     """
 
     pair: Literal["spectral", "seanet"] = "spectral"
@@ -53,11 +55,14 @@ class CodecConfig:
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     seanet: SeanetConfig = field(default_factory=SeanetConfig)
     quantizer: Literal["factorised", "plain"] = later("factorised")
+    latent_width: int = later(0)
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "hop_length", "num_codebooks", "codebook_size", "code_width"):
             if getattr(self, name) < 1:
                 raise SegueError(f"codec {name} {getattr(self, name)}: at least 1")
+        if self.latent_width < 0:
+            raise SegueError(f"codec latent_width {self.latent_width}: from 0 on")
 
 
 class SoundStream(nn.Module):
@@ -97,8 +102,9 @@ class SoundStream(nn.Module):
             self.encoder = SpectralEncoder(config.spectral, config.hop_length)
             self.decoder = SpectralDecoder(config.spectral, config.hop_length)
             width = config.spectral.width
-        code_width = config.code_width if config.quantizer == "factorised" else None
-        self.quantizer = ResidualQuantizer(width, code_width, config.num_codebooks, config.codebook_size)
+        code_width = None if config.quantizer == "plain" else config.code_width
+        sizes = (width, code_width, config.num_codebooks, config.codebook_size)
+        self.quantizer = ResidualQuantizer(*sizes, config.latent_width or None)
         self.delay_samples = self.decoder.delay_samples
         self.latency_samples = config.hop_length + self.delay_samples
 

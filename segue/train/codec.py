@@ -29,7 +29,7 @@ from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
 STARTING_BATCHES = 16
-BALANCED = ("mel", "complex", "wave", "adversarial", "feature_matching")
+BALANCED = ("mel", "complex", "wave", "log", "adversarial", "feature_matching")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class CodecObjective:
         feature_matching: of the discriminators' inner layers.
         warm_steps: steps before the codebooks start; until then nothing is rounded to codes.
         adversarial_start_step: discriminators join here; a negative number leaves them out.
+        residual: of the energy that the codes' sum leaves of the latent, layer by layer.
+        log: of log magnitudes of spectra as they are.
+        dropped_share: share of each batch's rows that lose their last layers.
         balanced: take the weights as shares of the pull at the output (see segue.train.balancer).
         discriminators: their sizes.
     """
@@ -57,6 +60,9 @@ class CodecObjective:
     feature_matching: float = 0.2
     warm_steps: int = 300
     adversarial_start_step: int = 0
+    residual: float = later(0.0)
+    log: float = later(0.0)
+    dropped_share: float = later(0.5)
     balanced: bool = later(False)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -99,7 +105,8 @@ class CodecTraining:
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
         for layer in self.codec.quantizer.layers:
             layer.together = self.world.gather  # type: ignore[assignment]
-        losses = ReconstructionLoss(config.sample_rate, objective.mel, objective.complex, objective.wave)
+        weights = (objective.mel, objective.complex, objective.wave, objective.log)
+        losses = ReconstructionLoss(config.sample_rate, *weights)
         self.balancer = None
         if objective.balanced:
             shares = {name: getattr(objective, name) for name in BALANCED}
@@ -127,10 +134,10 @@ class CodecTraining:
         warm = self.steps_done < self.objective.warm_steps
         if self.steps_done == self.objective.warm_steps:
             self._start_codebooks(rng)
-        made, commitment, features = self._pass(wave, layers, rng, warm, self.accumulate)
+        made, commitment, left, features = self._pass(wave, layers, rng, warm, self.accumulate)
         output = made.detach().requires_grad_()
         losses = self._heard(output, wave)
-        commitment = self.objective.commitment * commitment
+        commitment, left = self.objective.commitment * commitment, self.objective.residual * left
         start = self.objective.adversarial_start_step
         report = {}
         if 0 <= start <= self.steps_done:
@@ -140,7 +147,7 @@ class CodecTraining:
         total = torch.stack(list(losses.values())).sum()
         pull = self.balancer.gradient(losses, output) if self.balancer else torch.autograd.grad(total, output)[0]
         self.optimiser.zero_grad(set_to_none=True)
-        self.world.backward((made * pull).sum() + commitment)
+        self.world.backward((made * pull).sum() + commitment + left)
         self.discriminators.requires_grad_(True)
         if self.accumulate > 1 and not warm:
             self._follow(features, layers, rng)
@@ -149,14 +156,17 @@ class CodecTraining:
         self.optimiser.step()
         self.average.update()
         self.steps_done += 1
-        named = {"loss": total + commitment, **losses, "commitment": commitment}
+        named = {"loss": total + commitment + left, **losses, "commitment": commitment}
+        if self.objective.residual:
+            named["residual"] = left
         return self.world.floats({**named, **report, "gradient": norm})
 
     def _layers_in_use(self, rows: int, rng: torch.Generator) -> Tensor:
-        """(b,) layers of the own rows, drawn for all: every one for even rows, some for odd ones."""
-        count, first = self.codec.num_codebooks, rows * self.world.rank
+        """(b,) layers of the own rows, drawn for all: every one for some rows, 1 to all for the rest, evenly mixed."""
+        count, first, share = self.codec.num_codebooks, rows * self.world.rank, self.objective.dropped_share
         layers = torch.randint(1, count + 1, (rows * self.world.size,), generator=rng)
-        layers[::2] = count
+        place = torch.arange(len(layers), dtype=torch.float64)
+        layers[((place + 1) * share).floor() == (place * share).floor()] = count
         return layers[first : first + rows].to(self.device)
 
     @torch.no_grad()
@@ -262,18 +272,19 @@ class _Pass(nn.Module):
 
     def forward(
         self, wave: Tensor, layers: Tensor, rng: torch.Generator, warm: bool, parts: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """made (b, N), the commitment loss, and the encoder's features (b, T, D)."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """made (b, N), the commitment loss, what the codes leave, and the encoder's features (b, T, D)."""
         self.codec.quantizer.train(parts == 1)  # in parts, codebooks must stay until all gradients are known
 
-        def through(wave: Tensor, layers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def through(wave: Tensor, layers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             features = _full(self.codec.features(wave))
             with torch.autocast(wave.device.type, enabled=False):  # or codes would be chosen in low precision
                 quantized = self.codec.quantizer(features, layers, rng, warm)
-            return self.codec.decoder(quantized.features), quantized.commitment, features.detach()
+            made = self.codec.decoder(quantized.features)
+            return made, quantized.commitment, quantized.left, features.detach()
 
-        made, commitment, features = zip(*in_parts(through, parts, wave, layers), strict=True)
-        return torch.cat(made), torch.stack(commitment).mean(), torch.cat(features)
+        made, commitment, left, features = zip(*in_parts(through, parts, wave, layers), strict=True)
+        return torch.cat(made), torch.stack(commitment).mean(), torch.stack(left).mean(), torch.cat(features)
 
 
 class _Judgement(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from segue.codec.discriminators import DiscriminatorConfig, Discriminators
+from segue.codec.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
 from segue.codec.losses import (
     ReconstructionLoss,
     discriminator_loss,
@@ -15,15 +15,16 @@ from segue.codec.losses import (
     mel_filters,
     stft,
 )
+from segue.errors import SegueError
 
-SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4)
+SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4, periods=(2, 3))
 
 
 def test_reconstruction_is_zero_for_the_wave_itself_and_grows_with_noise():
-    loss, wave = ReconstructionLoss(16_000, 1.0, 2.0, 5.0), tiny.waves(2, 0.5)
+    loss, wave = ReconstructionLoss(16_000, 1.0, 2.0, 5.0, 1.0), tiny.waves(2, 0.5)
     noise = torch.randn(wave.shape, generator=tiny.rng())
     assert all(float(value) < 1e-6 for value in loss(wave, wave).values())
-    for name in ("mel", "complex", "wave"):
+    for name in ("mel", "complex", "wave", "log"):
         levels = [float(loss(wave + level * noise, wave)[name]) for level in (0.001, 0.01, 0.1)]
         assert 0 < levels[0] < levels[1] < levels[2], name
 
@@ -37,8 +38,21 @@ def test_complex_hears_phase_where_mel_is_nearly_deaf():
 
 def test_weights_scale_their_own_loss():
     wave = tiny.waves(1, 0.3)
-    one, two = (ReconstructionLoss(16_000, *w)(0.5 * wave, wave) for w in ((1.0, 1.0, 1.0), (2.0, 3.0, 4.0)))
-    assert [float(two[k] / one[k]) for k in ("mel", "complex", "wave")] == pytest.approx([2.0, 3.0, 4.0])
+    one, two = (ReconstructionLoss(16_000, *w)(0.5 * wave, wave) for w in ((1.0, 1.0, 1.0, 1.0), (2.0, 3.0, 4.0, 5.0)))
+    assert [float(two[k] / one[k]) for k in ("mel", "complex", "wave", "log")] == pytest.approx([2.0, 3.0, 4.0, 5.0])
+    assert "log" not in ReconstructionLoss(16_000, 1.0, 1.0, 1.0)(wave, wave)
+
+
+def test_log_spectra_hear_a_comb_where_mel_bands_are_wide():
+    """Clicks 10 ms apart against the same at random places: high up, a mel band holds several of the comb's lines."""
+    place = torch.randint(0, 160, (100,), generator=tiny.rng()) + 160 * torch.arange(100)
+    comb, spread = torch.zeros(1, 16_000), torch.zeros(1, 16_000)
+    comb[:, ::160], spread[:, place] = 1.0, 1.0
+    other = torch.zeros(1, 16_000)
+    other[:, torch.randint(0, 160, (100,), generator=tiny.rng(1)) + 160 * torch.arange(100)] = 1.0
+    loss = ReconstructionLoss(16_000, 1.0, 1.0, 1.0, 1.0)
+    of_comb, of_other = loss(comb, spread), loss(other, spread)
+    assert of_comb["log"] / of_other["log"] > of_comb["mel"] / of_other["mel"]
 
 
 def test_losses_reach_the_wave_even_through_silence():
@@ -90,7 +104,7 @@ def test_every_discriminator_answers_and_learns_to_tell():
         module = Discriminators(SMALL)
     real = tiny.waves(2, 0.2)
     fake = 0.1 * torch.randn(real.shape, generator=tiny.rng())
-    assert len(module(real)) == 4
+    assert len(module(real)) == 6
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-2)
     before = float(discriminator_loss(module(real), module(fake)).detach())
     for _ in range(12):
@@ -101,3 +115,21 @@ def test_every_discriminator_answers_and_learns_to_tell():
     assert float(loss.detach()) < 0.8 * before
     for one_real, one_fake in zip(module(real), module(fake), strict=True):
         assert one_real[-1].mean() > one_fake[-1].mean()
+
+
+def test_a_period_discriminator_hears_each_phase_of_its_period_alone():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = PeriodDiscriminator(3, 4)
+    wave = torch.randn(1, 300, generator=tiny.rng())
+    changed = wave.clone()
+    changed[:, 1::3] += 1
+    for ours, theirs in zip(module(wave), module(changed), strict=True):
+        same = torch.isclose(ours, theirs).all(dim=2).all(dim=1)[0]
+        assert same.tolist() == [True, False, True]
+    assert module(wave[:, :299])[-1].shape == module(wave)[-1].shape
+
+
+def test_a_period_of_one_sample_is_refused():
+    with pytest.raises(SegueError, match="periods"):
+        DiscriminatorConfig(periods=(2, 1))

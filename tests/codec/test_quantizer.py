@@ -14,10 +14,18 @@ from segue.codec.quantizer import CodebookLayer, ResidualQuantizer
 WIDTH, CODE_WIDTH, LAYERS, SIZE = 12, 4, 4, 16
 
 
-def quantizer(seed: int = 0, code_width: int | None = CODE_WIDTH) -> ResidualQuantizer:
+LATENT = 6
+KINDS = {
+    "factorised": (CODE_WIDTH, LAYERS, SIZE),
+    "plain": (None, LAYERS, SIZE),
+    "plain, latent": (None, LAYERS, SIZE, LATENT),
+}
+
+
+def quantizer(seed: int = 0, kind: str = "factorised") -> ResidualQuantizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResidualQuantizer(WIDTH, code_width, LAYERS, SIZE)
+        return ResidualQuantizer(WIDTH, *KINDS[kind])
 
 
 def data(count: int, seed: int) -> torch.Tensor:
@@ -32,10 +40,10 @@ def all_layers(rows: int) -> torch.Tensor:
     return torch.full((rows,), LAYERS)
 
 
-@pytest.fixture(scope="module", params=[CODE_WIDTH, None], ids=["factorised", "plain"])
+@pytest.fixture(scope="module", params=KINDS)
 def trained(request):
     """After k-means and 40 steps on features that cluster: (quantizer, gradients seen in the last step)."""
-    module = quantizer(code_width=request.param)
+    module = quantizer(kind=request.param)
     with torch.no_grad():
         module.start(data(512, 0)[0], tiny.rng())
     optimiser = torch.optim.Adam([*module.parameters(), torch.zeros(1).requires_grad_()], lr=1e-2)
@@ -107,7 +115,7 @@ def test_the_first_layers_decode_alone(trained):
         assert torch.equal(trained.encode(features, q), codes[:, :q])
         decoded = trained.decode(codes[:, :q])
         assert decoded.shape == features.shape
-        summed = sum(layer.embed(codes[:, i]) for i, layer in enumerate(trained.layers) if i < q)
+        summed = trained.widen(sum(layer.embed(codes[:, i]) for i, layer in enumerate(trained.layers) if i < q))
         assert torch.allclose(decoded, summed, atol=1e-6)
 
 
@@ -138,7 +146,7 @@ def test_plain_codes_are_means_of_what_chose_them():
 
 
 def test_plain_codes_pass_the_gradient_straight_through():
-    module, features = quantizer(code_width=None), data(30, 9).requires_grad_()
+    module, features = quantizer(kind="plain"), data(30, 9).requires_grad_()
     module(features, torch.tensor([LAYERS]), tiny.rng()).features.sum().backward()
     assert torch.allclose(features.grad, torch.ones_like(features), atol=1e-5)
 
@@ -189,3 +197,54 @@ def test_warm_features_are_not_rounded():
     assert not torch.allclose(rounded, warm, atol=1e-3)
     only_first = module(features, torch.ones(1, dtype=torch.int64), tiny.rng(), warm=True).features
     assert torch.allclose(only_first, part, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["plain", "plain, latent"])
+def test_plain_codes_follow_how_loud_the_features_are(kind):
+    """Half of the frames ten times as large: their codes are longer."""
+    module, features = quantizer(kind=kind), data(1024, 13) - data(1024, 13).mean(dim=1, keepdim=True)
+    features[:, 512:] *= 10
+    layer = module.layers[0]
+    with torch.no_grad():
+        if isinstance(module.narrow, torch.nn.Linear):
+            module.narrow.bias.zero_()
+        module.start(features[0], tiny.rng())
+        lengths = layer.codebook[module.encode(features, 1)[0, 0]].norm(dim=-1)
+    assert lengths[512:].mean() > 2 * lengths[:512].mean()
+
+
+@pytest.mark.parametrize("kind", ["plain", "plain, latent"])
+def test_commitment_of_plain_codes_and_what_they_leave_are_shares(kind):
+    """Both stay as they are when features, bias and codes are all a thousand times as large."""
+    module, features = quantizer(kind=kind).eval(), data(100, 14)
+    with torch.no_grad():
+        module.start(features[0], tiny.rng())
+        before = module(features, all_layers(1), tiny.rng())
+        if isinstance(module.narrow, torch.nn.Linear):
+            module.narrow.bias *= 1000
+        for layer in module.layers:
+            layer.codebook *= 1000
+        after = module(1000 * features, all_layers(1), tiny.rng())
+    assert torch.equal(after.codes, before.codes)
+    assert torch.allclose(after.commitment, before.commitment, rtol=1e-3)
+    assert torch.allclose(after.left, before.left, rtol=1e-3)
+
+
+def test_what_is_left_is_the_mean_share_of_the_residual_over_the_layers_in_use():
+    module, features = quantizer(7).eval(), data(60, 15).view(2, 30, WIDTH)
+    with torch.no_grad():
+        codes = module.encode(features, LAYERS)
+        left = [(features - module.decode(codes[:, :q])).square().sum(-1).mean(-1) for q in range(1, LAYERS + 1)]
+        energy = features.square().sum(-1).mean()
+        made = module(features, torch.tensor([2, LAYERS]), tiny.rng())
+    expected = (sum(rest[0] for rest in left[:2]) + sum(rest[1] for rest in left)) / (2 * LAYERS * energy)
+    assert torch.allclose(made.left, expected, rtol=1e-4)
+
+
+def test_a_latent_is_projected_once_for_all_layers():
+    module, features = quantizer(8, "plain, latent"), data(30, 16).requires_grad_()
+    assert module.layers[0].codebook.shape == (SIZE, LATENT)
+    made = module(features, torch.tensor([LAYERS]), tiny.rng())
+    made.features.sum().backward()
+    straight = module.widen(module.narrow(features)).sum()
+    assert torch.allclose(features.grad, torch.autograd.grad(straight, features)[0], atol=1e-5)

@@ -23,6 +23,24 @@ def train(one: CodecTraining, steps: int, same: bool = True) -> list[dict[str, f
     return [one.step(tiny.clip_batch(0 if same else k), generator(0, k, 0), 3e-3) for k in range(steps)]
 
 
+@pytest.mark.parametrize("changes", [{}, {"quantizer": "plain"}, {"quantizer": "plain", "latent_width": 6}])
+def test_all_kinds_of_codes_train_and_leave_less_where_that_is_asked(changes):
+    left = {}
+    for weight in (0.0, 2.0):
+        config = dataclasses.replace(tiny.CODEC, **changes)
+        objective = dataclasses.replace(tiny.OBJECTIVE, residual=weight, adversarial_start_step=-1)
+        one = CodecTraining(config, objective, 0.01, 1.0, 0.9, seed=0)
+        losses = train(one, 30)
+        assert sum(step["mel"] for step in losses[-5:]) < 0.9 * sum(step["mel"] for step in losses[3:8])
+        named = [step.keys() - {"loss", "gradient"} for step in losses]
+        assert losses[-1]["loss"] == pytest.approx(sum(losses[-1][name] for name in named[-1]), rel=1e-5)
+        assert ("residual" in named[0]) == bool(weight)
+        wave = tiny.clip_batch(0)[0]
+        with torch.no_grad():
+            left[weight] = float(one._pass(wave, torch.full((len(wave),), 12), tiny.rng(), False, 1)[2])
+    assert left[2.0] < left[0.0]
+
+
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])
 def test_thirty_steps_with_discriminators_lower_the_loss(pair):
     one = training(pair, adversarial_start_step=3)
@@ -104,6 +122,14 @@ def test_half_of_each_batch_drops_its_last_layers(monkeypatch):
     full, dropped = torch.stack(seen)[:, 0], torch.stack(seen)[:, 1]
     assert (full == 12).all()
     assert dropped.min() >= 1 and dropped.max() <= 12 and len(dropped.unique()) > 5
+
+
+@pytest.mark.parametrize(("share", "dropped"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_the_share_of_rows_that_lose_layers_is_as_asked(share, dropped):
+    one = training(dropped_share=share)
+    seen = torch.stack([one._layers_in_use(8, tiny.rng(k)) for k in range(60)])
+    assert int((seen.float().mean(dim=0) < 11).sum()) == dropped
+    assert seen.min() >= 1 and seen.max() == 12
 
 
 def test_a_step_draws_from_its_generator_alone():
