@@ -16,7 +16,7 @@ here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB ODbL/CC BY"
 piano="POP909 MIT"
-declare -A parallel_steps=([speech]=1100 [piano]=900)
+declare -A parallel_steps=([speech]=1100 [piano]=750)
 export OMP_NUM_THREADS=1
 cd "$work"
 
