@@ -59,6 +59,10 @@ class Making:
         str | None, typer.Option(help="ar (coarse stage, fine stage) or parallel; the bundle's own by default.")
     ] = None
     iterations: Annotated[int, typer.Option(help="Rounds of the parallel decoder's first codebook.")] = ITERATIONS
+    engine: Annotated[
+        str | None, typer.Option(help="That decodes the stages: native, torch, static, compiled; the fastest here.")
+    ] = None
+    weights: Annotated[str | None, typer.Option(help="Of the stages: float32, int8; what suits the engine.")] = None
     stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
         False
     )
@@ -83,6 +87,8 @@ class Making:
             system=one_of("--system", self.system, SYSTEMS),
             decoder=None if self.decoder is None else one_of("--decoder", self.decoder, DECODERS),
             iterations=self.iterations,
+            engine=self.engine,
+            weights=self.weights,
             on_progress=on_progress,
         )
 

@@ -63,10 +63,18 @@ class Autoregressive:
         stages: the language models.
         sampling: how freely they draw.
         seeds: one a row.
+        engine: that decodes, and its weights.
     """
 
-    def __init__(self, stages: Stages, sampling: StageSampling, seeds: Sequence[int]) -> None:
-        self._coarse, self._fine = StageRunner(stages.coarse, sampling.coarse), StageRunner(stages.fine, sampling.fine)
+    def __init__(
+        self,
+        stages: Stages,
+        sampling: StageSampling,
+        seeds: Sequence[int],
+        engine: tuple[str | None, str | None] = (None, None),
+    ) -> None:
+        self._coarse = StageRunner(stages.coarse, sampling.coarse, engine=engine)
+        self._fine = StageRunner(stages.fine, sampling.fine, engine=engine)
         self._rngs = {name: [rng_of(seed, name) for seed in seeds] for name in ("coarse", "fine")}
         cut, crop = _frames(stages.coarse.stage)
         even = cut * math.ceil(crop / 2 / _frames(stages.fine.stage)[1])  # so that fine windows are equally long

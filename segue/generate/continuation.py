@@ -87,7 +87,7 @@ class Models:
             SegueError: if there is no parallel decoder.
         """
         if settings.decoder == "ar":
-            return Autoregressive(self.stages, settings.sampling, settings.seeds)
+            return Autoregressive(self.stages, settings.sampling, settings.seeds, settings.engine)
         if self.parallel is None:
             raise SegueError("decoder parallel: this bundle has none; take ar, or train one with segue train parallel")
         filling = Filling((settings.iterations, 1), settings.sampling.coarse)
@@ -105,6 +105,7 @@ class Settings:
             voice is lost: the two that the paper compares with.
         decoder: `ar` makes codes with the coarse and the fine stage, `parallel` with the parallel decoder.
         iterations: rounds of the parallel decoder's first codebook.
+        engine: that decodes the stages, and their weights, as segue.lm.decoder names them; None leaves it the choice.
         stop_at_end: obey the semantic stage when it says that the clip is over.
         on_progress: called with the stage's name, frames made and frames wanted.
 
@@ -117,6 +118,7 @@ class Settings:
     system: System = "full"
     decoder: Decoder = "ar"
     iterations: int = ITERATIONS
+    engine: tuple[str | None, str | None] = (None, None)
     stop_at_end: bool = False
     on_progress: StageProgress | None = None
 
@@ -364,6 +366,7 @@ class Generation:
             settings.seeds,
             stop_at_end=settings.stop_at_end,
             multiple=clock.semantic_frames,
+            engine=settings.engine,
             on_progress=None if told is None else lambda done, total: told(model.stage.name, done, total),
         )
 

@@ -26,6 +26,9 @@ class Options(TypedDict, total=False):
         system: `full` by default; `acoustic-only` and `semantic-only` are the paper's baselines.
         decoder: `ar` (coarse stage, fine stage) or `parallel`; the bundle's own by default.
         iterations: rounds of the parallel decoder's first codebook, 16 by default.
+        engine: that decodes the stages: `native`, `torch`, `static`, `compiled`; by default what is fastest here (see
+            segue.lm.decoder).
+        weights: of the stages: `float32`, `int8`, `bfloat16`; by default what suits the engine.
         on_progress: told stage, frames made and frames wanted.
     """
 
@@ -38,6 +41,8 @@ class Options(TypedDict, total=False):
     system: System
     decoder: Decoder | None
     iterations: int
+    engine: str | None
+    weights: str | None
     on_progress: StageProgress | None
 
 
@@ -61,6 +66,7 @@ def settings_of(options: Options, temperature: Sequence[float], decoder: Decoder
         system=options.get("system", "full"),
         decoder=options.get("decoder") or decoder,
         iterations=options.get("iterations", ITERATIONS),
+        engine=(options.get("engine"), options.get("weights")),
         stop_at_end=options.get("stop_at_end", False),
         on_progress=options.get("on_progress"),
     )

@@ -45,10 +45,17 @@ class StageRunner:
         model: of the stage; its device is where it runs.
         sampling: how tokens are drawn.
         new_share: least share of a window that is new, unless less is wanted.
+        engine: that decodes, and its weights; None for what segue.lm.decoder chooses.
     """
 
-    def __init__(self, model: StageModel, sampling: Sampling, new_share: float = 0.5) -> None:
-        self.model, self.sampling, self.new_share = model, sampling, new_share
+    def __init__(
+        self,
+        model: StageModel,
+        sampling: Sampling,
+        new_share: float = 0.5,
+        engine: tuple[str | None, str | None] = (None, None),
+    ) -> None:
+        self.model, self.sampling, self.new_share, self._engine = model, sampling, new_share, engine
         self._decoders: dict[int, tuple[int, Decoder]] = {}
 
     def start(
@@ -102,7 +109,8 @@ class StageRunner:
         """A decoder for so many rows and at least `length` tokens."""
         room, decoder = self._decoders.get(rows, (0, None))
         if decoder is None or room < length:
-            decoder = make_decoder(self.model.transformer, rows, length)
+            engine, weights = self._engine
+            decoder = make_decoder(self.model.transformer, rows, length, engine=engine, weights=weights)
             self._decoders = {rows: (length, decoder)}  # another number of rows is rare: one is kept
         return decoder
 

@@ -83,6 +83,7 @@ class Continued:
         seeds: one a row.
         stop_at_end: let a row end early, with a whole multiple of `multiple` tokens.
         multiple: see `stop_at_end`.
+        engine: that decodes, and its weights.
         on_progress: called with the tokens made and wanted.
     """
 
@@ -96,6 +97,7 @@ class Continued:
         *,
         stop_at_end: bool = False,
         multiple: int = 1,
+        engine: tuple[str | None, str | None] = (None, None),
         on_progress: Progress | None = None,
     ) -> None:
         stage = model.stage
@@ -104,7 +106,7 @@ class Continued:
         self._frames_a_unit = prompt.shape[0] / units.shape[0] if units.shape[0] else typical
         self._known, self._multiple = units.shape[0], multiple
         wanted = self._units(count)
-        self._run = StageRunner(model, sampling).start(
+        self._run = StageRunner(model, sampling, engine=engine).start(
             {},
             units.expand(len(seeds), 1, -1),
             self._known + wanted,
