@@ -23,6 +23,8 @@ from segue.lm.quantise import quantise_rows
 from segue.lm.transformer import Transformer
 
 LANES = 16
+WORTH_A_THREAD = 6_000_000
+"""Multiply-adds from which on a step is shared between threads; a smaller one is done before they have met."""
 LOG2_E = math.log2(math.e)
 _NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
@@ -77,6 +79,8 @@ class NativeDecoder:
             raise SegueError(f"engine native: {table.dtype} on {table.device}; it runs float32 models on the CPU")
         self._library, self._transformer, self._eight_bits = library, transformer, eight_bits
         self._batch_size, self._max_length = batch_size, max_length
+        weights = sum(weight.numel() for weight in transformer.blocks.parameters())
+        self._alone = not library.parallel or weights * batch_size < WORTH_A_THREAD
         self._starts = torch.zeros(batch_size, dtype=torch.int64)
         self._kept: list[Tensor] = []  # what the structures point to
         with torch.no_grad():
@@ -115,7 +119,7 @@ class NativeDecoder:
         step = self._step
         step.ids, step.state, step.turns = ids.data_ptr(), state.data_ptr(), turns.shape[0]
         step.rotation = turns.data_ptr() if self._transformer.relative is None else None
-        step.threads = torch.get_num_threads() if self._library.parallel else 1
+        step.threads = 1 if self._alone else torch.get_num_threads()
         self._library.handle.segue_step(ctypes.byref(self._model), ctypes.byref(step))
         step.place += 1
         return state
