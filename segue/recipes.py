@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import CodecConfig
+from segue.codec.spectral import SpectralConfig
 from segue.config import later
 from segue.errors import SegueError
 from segue.lm.parallel import ParallelConfig
@@ -236,7 +237,9 @@ def small() -> Recipe:
         name="small",
         num_coarse=4,
         codec=CodecRecipe(
-            CodecConfig(pair="seanet", seanet=SeanetConfig(channels=32, width=256), quantizer="plain", latent_width=64),
+            CodecConfig(
+                spectral=SpectralConfig(width=512, encoder_depth=6, decoder_depth=8), quantizer="plain", latent_width=64
+            ),
             CodecObjective(adversarial_start_step=20_000),
             TrainConfig(
                 steps=200_000, batch_size=32, crop_seconds=1.28, learning_rate=3e-4, warmup_steps=1000, ema_decay=0.999
