@@ -31,6 +31,7 @@ bench: .venv/.dev
 	$(if $(PIANO),$(BIN)/python benchmarks/acoustic.py $(PIANO) --bundle piano --kind piano --json out/acoustic-piano.json)
 	$(BIN)/python benchmarks/codec_page.py $(or $(SPEECH),$(PIANO)) --out out/codec-page.html
 	$(BIN)/python benchmarks/codec_speed.py --json out/codec-speed.json
+	$(BIN)/python benchmarks/decode.py --json out/decode.json
 	$(BIN)/python benchmarks/tokenise.py --workers 1 --workers 2 --ray 2 --json out/tokenise.json
 
 .venv/bin/python:
