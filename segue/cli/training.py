@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segue.artifact import ARTIFACT
+from segue.cli.groups import spelt_out
 from segue.cli.options import (
     DataOption,
     DeviceOption,
@@ -25,6 +28,7 @@ from segue.cli.options import (
     WandbOption,
     WeightOption,
     choose_device,
+    one_of,
     start_world,
     use_threads,
 )
@@ -32,152 +36,145 @@ from segue.errors import SegueError
 from segue.terminal import bars, count_bar, err, train_bar
 
 if TYPE_CHECKING:
+    from segue.parts import SoundData
+    from segue.recipes import Recipe
     from segue.train.fabric import World
+    from segue.train.loop import Event
 
 
-def train_codec(
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    recipe: RecipeOption = "tiny",
-    valid: ValidOption = None,
-    weight: WeightOption = None,
-    set_: SetOption = None,
-    resume: ResumeOption = False,
-    licence: LicenceOption = "",
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    strategy: StrategyOption = "auto",
-    precision: PrecisionOption = "float32",
-    wandb: WandbOption = None,
-    threads: ThreadsOption = None,
-) -> None:
+@dataclass(frozen=True)
+class Running:
+    """The options of every training."""
+
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")]
+    recipe: RecipeOption = "tiny"
+    set_: SetOption = None
+    resume: ResumeOption = False
+    licence: LicenceOption = ""
+    device: DeviceOption = "auto"
+    devices: DevicesOption = 1
+    nodes: NodesOption = 1
+    strategy: StrategyOption = "auto"
+    precision: PrecisionOption = "float32"
+    wandb: WandbOption = None
+    threads: ThreadsOption = None
+
+    def begin(self) -> Recipe:
+        """The recipe, if the folder is free or to be gone on with.
+
+        Raises:
+            SegueError: if a run is there and `--resume` was not given, or there is no such recipe.
+        """
+        from segue.recipes import recipe as named
+
+        found = any(step for place in ("step-*", "round-*/step-*") for step in self.out.glob(place))
+        if found and not self.resume:
+            raise SegueError(f"{self.out}: a run is there already; give --resume to go on with it, or another --out")
+        return named(self.recipe)
+
+    def changed(self, config: Any) -> Any:
+        """A part of the recipe, with `--set`."""
+        from segue.config import override
+
+        return override(config, self.set_ or [])
+
+    @contextmanager
+    def shown(self, name: str, can_shard: bool = False) -> Iterator[tuple[World, Callable[[Event], None]]]:
+        """The processes to train with and whom to tell; bars in the first one, and a last word where it is stopped."""
+        world = start_world(self.device, self.devices, self.nodes, self.strategy, self.precision, can_shard)
+        use_threads(self.threads)
+        try:
+            with bars(quiet=not world.is_first) as progress:
+                yield world, train_bar(progress, name)
+        except KeyboardInterrupt:
+            if world.is_first:
+                err.print(f"segue: stopped; --resume goes on from the last checkpoint in {self.out}", markup=False)
+            raise
+        if world.is_first:
+            err.print(f"{self.out / ARTIFACT}: done")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The options that say where sound to train on comes from."""
+
+    data: DataOption
+    valid: ValidOption = None
+    weight: WeightOption = None
+
+    def under(self, licence: str) -> SoundData:
+        """As the trainings take it."""
+        from segue.parts import SoundData
+
+        weights = tuple(self.weight) if self.weight else None
+        return SoundData(tuple(self.data), tuple(self.valid) if self.valid else None, weights, licence)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The options that say where tokens to train on come from."""
+
+    data: Annotated[Path, typer.Option("--data", help="Token store.")]
+    valid: Annotated[Path | None, typer.Option("--valid", help="Token store held out from training.")] = None
+
+
+@spelt_out
+def train_codec(sound: Sound, run: Running) -> None:
     """Train a SoundStream codec on folders of sound files."""
     from segue import parts
-    from segue.config import override
-    from segue.recipes import recipe as named
 
-    _begin(out, resume)
-    chosen = override(named(recipe).codec, set_ or [])
-    world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
-    use_threads(threads)
-    with _shown(out, world) as progress:
-        told, sound = train_bar(progress, "codec"), _data(data, valid, weight, licence)
-        made = parts.train_codec(chosen, sound, out, told, world=world, wandb=wandb)
-    _done(made, world)
+    chosen = run.changed(run.begin().codec)
+    with run.shown("codec") as (world, told):
+        parts.train_codec(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb)
 
 
+@spelt_out
 def train_semantic(
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    recipe: RecipeOption = "tiny",
+    sound: Sound,
+    run: Running,
     encoder: Annotated[
         str | None,
         typer.Option(help="Cluster a block of a published encoder instead: hf:facebook/hubert-base-ls960@9."),
     ] = None,
-    valid: ValidOption = None,
-    weight: WeightOption = None,
-    set_: SetOption = None,
-    resume: ResumeOption = False,
-    licence: LicenceOption = "",
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    strategy: StrategyOption = "auto",
-    precision: PrecisionOption = "float32",
-    wandb: WandbOption = None,
-    threads: ThreadsOption = None,
 ) -> None:
     """Train a semantic tokenizer on folders of sound files."""
     from segue import parts
-    from segue.config import override
-    from segue.recipes import recipe as named
 
-    _begin(out, resume)
-    chosen = override(named(recipe).semantic, set_ or [])
+    chosen = run.changed(run.begin().semantic)
     if encoder is not None:
-        use_threads(threads)
+        use_threads(run.threads)
         with bars() as progress:
-            count = count_bar(progress, "encode", "batches")
-            given = _data(data, valid, weight, licence)
-            clustered = parts.cluster_published(encoder, chosen, given, out, count, choose_device(device))
-        err.print(f"{clustered}: done")
+            count, device = count_bar(progress, "encode", "batches"), choose_device(run.device)
+            made = parts.cluster_published(encoder, chosen, sound.under(run.licence), run.out, count, device)
+        err.print(f"{made}: done")
         return
-    world = start_world(device, devices, nodes, strategy, precision, can_shard=False)
-    use_threads(threads)
-    with _shown(out, world) as progress:
-        told, sound = train_bar(progress, "semantic"), _data(data, valid, weight, licence)
-        made = parts.train_semantic(chosen, sound, out, told, world=world, wandb=wandb)
-    _done(made, world)
+    with run.shown("semantic") as (world, told):
+        parts.train_semantic(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb)
 
 
+@spelt_out
 def train_lm(
-    stage: Annotated[str, typer.Option(help="semantic, coarse or fine.")],
-    data: Annotated[Path, typer.Option("--data", help="Token store.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    recipe: RecipeOption = "tiny",
-    valid: Annotated[Path | None, typer.Option(help="Token store held out from training.")] = None,
-    set_: SetOption = None,
-    resume: ResumeOption = False,
-    licence: LicenceOption = "",
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    strategy: StrategyOption = "auto",
-    precision: PrecisionOption = "float32",
-    wandb: WandbOption = None,
-    threads: ThreadsOption = None,
+    stage: Annotated[str, typer.Option(help="semantic, coarse or fine.")], tokens: Tokens, run: Running
 ) -> None:
     """Train one of the three stages on a token store."""
     from segue import parts
-    from segue.config import override
     from segue.fit import STAGES
-    from segue.recipes import recipe as named
 
-    name = next((name for name in STAGES if name == stage), None)
-    if name is None:
-        raise SegueError(f"--stage {stage}: one of {', '.join(STAGES)}")
-    _begin(out, resume)
-    chosen = override(named(recipe).stage(name), set_ or [])
-    world = start_world(device, devices, nodes, strategy, precision, can_shard=True)
-    use_threads(threads)
-    with _shown(out, world) as progress:
-        told = train_bar(progress, f"{name} stage")
-        made = parts.train_stage(
-            name, chosen, named(recipe).num_coarse, data, valid, out, licence, told, world=world, wandb=wandb
-        )
-    _done(made, world)
+    name, recipe = one_of("--stage", stage, tuple(STAGES)), run.begin()
+    chosen = run.changed(recipe.stage(name))
+    with run.shown(f"{name} stage", can_shard=True) as (world, told):
+        places = (recipe.num_coarse, tokens.data, tokens.valid, run.out, run.licence)
+        parts.train_stage(name, chosen, *places, told, world=world, wandb=run.wandb)
 
 
-def train_parallel(
-    data: Annotated[Path, typer.Option("--data", help="Token store.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    recipe: RecipeOption = "tiny",
-    valid: Annotated[Path | None, typer.Option(help="Token store held out from training.")] = None,
-    set_: SetOption = None,
-    resume: ResumeOption = False,
-    licence: LicenceOption = "",
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-    strategy: StrategyOption = "auto",
-    precision: PrecisionOption = "float32",
-    wandb: WandbOption = None,
-    threads: ThreadsOption = None,
-) -> None:
+@spelt_out
+def train_parallel(tokens: Tokens, run: Running) -> None:
     """Train the parallel acoustic decoder (SoundStorm) on a token store."""
     from segue import parts
-    from segue.config import override
-    from segue.recipes import recipe as named
 
-    _begin(out, resume)
-    chosen = override(named(recipe).parallel, set_ or [])
-    world = start_world(device, devices, nodes, strategy, precision, can_shard=True)
-    use_threads(threads)
-    with _shown(out, world) as progress:
-        told = train_bar(progress, "parallel decoder")
-        made = parts.train_parallel(chosen, data, valid, out, licence, told, world, wandb)
-    _done(made, world)
+    chosen = run.changed(run.begin().parallel)
+    with run.shown("parallel decoder", can_shard=True) as (world, told):
+        parts.train_parallel(chosen, tokens.data, tokens.valid, run.out, run.licence, told, world, run.wandb)
 
 
 def fit(
@@ -198,7 +195,6 @@ def fit(
     from segue.fit import with_steps
     from segue.parts import SoundData
     from segue.recipes import recipe as named
-    from segue.train.loop import Event
 
     chosen = with_steps(override(named(recipe), set_ or []), steps_factor)
     world = start_world(device, 1, 1, "auto", precision, can_shard=False)
@@ -214,31 +210,3 @@ def fit(
         data = SoundData((folder,), licence=licence)
         made = fit_bundle(data, chosen, out, watch, count_bar(progress, "tokenise"), codec, world)
     err.print(f"{made}: done; segue continue PROMPT.wav --bundle {made} --out OUT.wav")
-
-
-def _begin(out: Path, resume: bool) -> None:
-    if any(step for place in ("step-*", "round-*/step-*") for step in out.glob(place)) and not resume:
-        raise SegueError(f"{out}: a run is there already; give --resume to go on with it, or another --out")
-
-
-@contextmanager
-def _shown(out: Path, world: World) -> Iterator[Any]:
-    """Bars in the first process, and a last word where training is stopped."""
-    try:
-        with bars(quiet=not world.is_first) as progress:
-            yield progress
-    except KeyboardInterrupt:
-        if world.is_first:
-            err.print(f"segue: stopped; --resume goes on from the last checkpoint in {out}", markup=False)
-        raise
-
-
-def _done(made: Path, world: World) -> None:
-    if world.is_first:
-        err.print(f"{made}: done")
-
-
-def _data(data: list[Path], valid: list[Path] | None, weight: list[float] | None, licence: str):  # type: ignore[no-untyped-def]
-    from segue.parts import SoundData
-
-    return SoundData(tuple(data), tuple(valid) if valid else None, tuple(weight) if weight else None, licence)
