@@ -100,7 +100,7 @@ def llama(size: Size) -> Subject:
         made = model.generate(prompt, do_sample=True, top_k=0, max_new_tokens=count, min_new_tokens=count)
         assert made.shape[1] == PROMPT + count
 
-    return Subject("Llama", f"{size.heads}/{size.heads}", parameters(model), generate)
+    return Subject("Llama", f"{size.heads}/{size.heads}", parameters(model), generate, most=1000)
 
 
 def audiolm(size: Size, folder: Path | None) -> Subject:
