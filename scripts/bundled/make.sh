@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# The bundled models, from the data to segue/bundled/, by one command. The shipped weights are what it made in one go.
+# The bundled models, from the data to segue/bundled/, by one command.
 #
 #   scripts/bundled/make.sh DATA WORK
 #
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
 # Two jobs of one thread each run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each
-# writes its log into WORK, and each step goes on where it was stopped. On two CPU cores: 7 minutes for the data, 83 for the
-# rest. The shipped codec has the unit codes that its recipe had then (--set model.quantizer=factorised
-# --set model.latent_width=0). Losses and seconds of the shipped run are beside each part as log.jsonl.
+# writes its log into WORK, and each step goes on where it was stopped. Two hours and a half on two CPU cores.
+#
+# The shipped weights were made by these commands in several goes. The codec has the unit codes that its recipe had then
+# (--set model.quantizer=factorised --set model.latent_width=0), the semantic tokenizers had no rounds with a teacher, and
+# the semantic stages saw the first 6 h of tokens by name (segue tokenize --hours 6). Losses and seconds of every part are
+# beside it as log.jsonl.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
@@ -16,7 +19,8 @@ here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB ODbL/CC BY"
 piano="POP909 MIT"
-declare -A parallel_steps=([speech]=1100 [piano]=750)
+declare -A semantic_steps=([speech]=300 [piano]=300) coarse_steps=([speech]=900 [piano]=1000)
+declare -A fine_steps=([speech]=400 [piano]=300) parallel_steps=([speech]=1100 [piano]=750)
 export OMP_NUM_THREADS=1
 cd "$work"
 
@@ -43,11 +47,12 @@ tokenizers() {
 
 stages() {
     for split in valid train; do
-        segue tokenize "$1/$split" --hours 6 --out "tokens/$1-$split" --codec runs/codec --semantic "runs/$1-semantic"
+        segue tokenize "$1/$split" --out "tokens/$1-$split" --codec runs/codec --semantic "runs/$1-semantic"
     done
     for stage in semantic coarse fine; do
+        local -n steps=${stage}_steps
         segue train lm --stage $stage --recipe tiny --out "runs/$1-$stage-stage" --resume \
-            --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
+            --set train.steps=${steps[$1]} --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
     done
     segue train parallel --recipe tiny --out "runs/$1-parallel" --resume --set train.steps=${parallel_steps[$1]} \
         --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
