@@ -16,7 +16,7 @@ from segue.semantic.features import MEL_HOP, SAMPLE_RATE, LogMel
 _BANDS = 80
 _WIDTH_A_SECOND = 2.4
 _MOST_INCHES = 60.0
-_LABELLED = 0.06  # seconds that a run of tokens must last for its number to fit
+_LABELLED = 0.035  # seconds that a run of tokens must last for its number to fit
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:

@@ -309,7 +309,9 @@ def _add_quality(
     every = max(1, len(chosen) // options.resynthesised)
     for number, recording in enumerate(chosen[::every][: options.resynthesised]):
         length = round(min(options.resynthesis_seconds, recording.seconds) * bundle.codec.sample_rate)
-        wave = recording.wave(bundle.codec.sample_rate)[:length]
+        whole = recording.wave(bundle.codec.sample_rate)
+        start = max(0, len(whole) - length) // 2  # the middle: recordings like to begin with silence
+        wave = whole[start : start + length]
         codes = bundle.codec.encode(wave[None])[0]
         for name, count in counts.items():
             made = bundle.codec.decode(codes[None, :count])[0, :length]
