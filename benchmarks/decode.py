@@ -19,6 +19,7 @@ fresh process, model load included, and its peak memory (ru_maxrss) with --strea
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,24 +52,25 @@ from segue.lm.transformer import Transformer, TransformerConfig
 from segue.recipes import paper
 
 ROOT = Path(__file__).parents[1]
-STEPS = 16
-"""Tokens over which the time of one token is taken."""
+STEPS, BLOCKS = 16, 4
+"""Tokens over which the time of one token is taken, and how often in a row."""
 SIZE = "384,8,6,1792,2048"
 ENGINES = ("native int8", "native float32", "torch int8", "torch float32")
 
 
-def run(decoder: Decoder, model: Transformer, prompt: Tensor, count: int) -> None:
-    """Read a prompt (1, L) and make `count` tokens."""
-    device = model.table.device
-    turns = model.rotation(torch.arange(prompt.shape[1], prompt.shape[1] + count, device=device).float()[None]).unbind(
-        1
-    )
-    draws = torch.rand(count, 1, 1, device=device)
-    positions = torch.arange(prompt.shape[1], device=device).float()[None]
-    state = decoder.prefill(prompt, positions)
+def draw_tokens(decoder: Decoder, state: Tensor, turns: Sequence[Tensor], draws: Sequence[Tensor]) -> None:
+    """One token after the other, from the state on."""
     for turn, draw in zip(turns, draws, strict=True):
         classes = choose(decoder.logits(state, SEMANTIC, CODES), Sampling(), draw)
         state = decoder.step(classes + SEMANTIC, turn)
+
+
+def run(decoder: Decoder, model: Transformer, prompt: Tensor, count: int) -> None:
+    """Read a prompt (1, L) and make `count` tokens."""
+    places = torch.arange(prompt.shape[1] + count).float()[None]
+    turns = model.rotation(places[:, prompt.shape[1] :]).unbind(1)
+    state = decoder.prefill(prompt, places[:, : prompt.shape[1]])
+    draw_tokens(decoder, state, turns, torch.rand(count, 1, 1).unbind())
 
 
 def ours(size: Size, kv_heads: int, engine: str, weights: str, longest: int) -> Subject:
@@ -129,21 +131,19 @@ def token_times(subject: Subject, contexts: list[int], repeats: int, device: str
     assert model is not None and subject.engine is not None
     engine, weights = subject.engine
     best = dict.fromkeys(contexts, float("inf"))
-    decoder = make_decoder(model, 1, max(contexts) + STEPS, engine=engine, weights=weights)
+    decoder = make_decoder(model, 1, max(contexts) + BLOCKS * STEPS, engine=engine, weights=weights)
     at = model.table.device
     for context in contexts:
         prompt = torch.randint(0, IDS, (1, context), generator=torch.Generator().manual_seed(0)).to(at)
-        places = torch.arange(context + STEPS, device=at).float()[None]
-        turns, draws = model.rotation(places[:, context:]).unbind(1), torch.rand(STEPS, 1, 1, device=at)
+        places = torch.arange(context + BLOCKS * STEPS, device=at).float()[None]
+        turns = model.rotation(places[:, context:]).unbind(1)
+        draws = torch.rand(len(turns), 1, 1, device=at).unbind()
         for _ in range(repeats):
             state = decoder.prefill(prompt, places[:, :context])
-
-            def work(state: Tensor = state, turns: tuple[Tensor, ...] = turns, draws: Tensor = draws) -> None:
-                for turn, draw in zip(turns, draws, strict=True):
-                    classes = choose(decoder.logits(state, SEMANTIC, CODES), Sampling(), draw)
-                    state = decoder.step(classes + SEMANTIC, turn)
-
-            best[context] = min(best[context], timed(work, device) / STEPS)
+            for first in range(0, len(turns), STEPS):
+                some = slice(first, first + STEPS)
+                seconds = timed(functools.partial(draw_tokens, decoder, state, turns[some], draws[some]), device)
+                best[context] = min(best[context], seconds / STEPS)
     return best
 
 
