@@ -316,6 +316,13 @@ def test_five_packages_are_enough_and_importing_changes_nothing(bundle_folder, s
     assert done.stdout.strip() == str(24_000 + 6400) and (tmp_path / "out.wav").is_file()
 
 
+def test_loading_and_continuing_leave_the_compiler_alone(child_environment):
+    """Importing torch._dynamo takes a second; a tensor made on the meta device is enough to need it."""
+    code = "import segue, sys; segue.load('speech').generation(0.1).run(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=child_environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
 @pytest.mark.parametrize("name", bundled_names())
 def test_a_bundled_bundle_continues(name):
     bundle = load(name)

@@ -224,10 +224,10 @@ class ParallelModel(nn.Module):
         if part.kind != KIND or not {"stage", "model"} <= part.config.keys():
             raise SegueError(f"this {part.kind} artifact describes no parallel decoder; choose another folder")
         stage = from_dict(Stage, part.config["stage"], "stage", complete=True)
-        with torch.device("meta"):
-            model = cls(stage, from_dict(ParallelConfig, part.config["model"], "model", complete=True))
+        config = from_dict(ParallelConfig, part.config["model"], "model", complete=True)
+        model = cls(stage, config, torch.Generator())
         try:
-            model.load_state_dict(full(part.tensors), assign=True)
+            model.load_state_dict(full(part.tensors))
         except RuntimeError as error:
             raise SegueError("parallel decoder: weights don't fit the config; make the artifact again") from error
         model.requires, model.card = dict(part.requires), dict(part.card)
