@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
         stop_at_end: stop early where the semantic stage says that the clip is over.
         system: `full` by default; `acoustic-only` and `semantic-only` are the paper's baselines.
         decoder: `ar` (coarse stage, fine stage) or `parallel`; the bundle's own by default.
-        iterations: rounds of the parallel decoder's first codebook, 16 by default.
+        iterations: rounds of the parallel decoder's first codebook, 4 by default.
         engine: that decodes the stages: `native`, `torch`, `static`, `compiled`; by default what is fastest here (see
             segue.lm.decoder).
         weights: of the stages: `float32`, `int8`, `bfloat16`; by default what suits the engine.
