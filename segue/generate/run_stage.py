@@ -139,7 +139,7 @@ class StageRun:
         self.ended_at: list[int | None] = [None] * tokens.shape[0]
         self._runner, self._model = runner, runner.model
         self._prefix = prefix
-        self._draws = draws.unsqueeze(-1).unbind(1)
+        self._draws = draws
         self._known_frames = known_frames
         self._end_from = None if end_from is None else max(end_from, known_frames)
         self._on_progress = on_progress
@@ -186,8 +186,8 @@ class StageRun:
             for slot, (first, _) in enumerate(slots):
                 may_end = slot == 0 and self._end_from is not None and frame >= self._end_from
                 logits = decoder.logits(state, first, target.size + may_end)
-                draw = self._draws[(frame - self._known_frames) * len(slots) + slot]
-                classes = choose(logits, self._runner.sampling, draw)
+                place = (frame - self._known_frames) * len(slots) + slot
+                classes = choose(logits, self._runner.sampling, self._draws[:, place : place + 1])
                 if may_end:
                     classes = self._end(classes, frame)
                 self.tokens[:, slot, frame] = classes
