@@ -28,15 +28,18 @@ class Recording:
 
     Attributes:
         item: where it lies, and what is told of it.
-        speaker: number of its speaker, from 0.
+        speaker: number of its speaker, from 0; -1 where nobody told.
         sound: its bytes, or its path.
         seconds: that are used.
+        group: what a bootstrap draws: recordings of one speaker have one number, and one whose speaker isn't told, or
+            isn't who plays, its own.
     """
 
     item: Item
     speaker: int
     sound: Sound
     seconds: float
+    group: int = 0
 
     def wave(self, sample_rate: int) -> Tensor:
         """(N,) mono.
@@ -92,3 +95,59 @@ def choose(places: Sequence[Path], limit: int, seconds: float, seed: int) -> lis
         if length >= MINIMUM_SECONDS:
             found.append(Recording(item, known[item.facts["speaker"]], sound, min(length, seconds)))
     return found
+
+
+def held_out(
+    places: Sequence[Path],
+    limit: int,
+    seconds: float,
+    seed: int,
+    least_seconds: float = MINIMUM_SECONDS,
+    by_speaker: bool = True,
+) -> tuple[list[Recording], list[str]]:
+    """Recordings of whomever there is, taken in turn from speakers where they are told.
+
+    Args:
+        places: folders, tar shards and JSONL manifests.
+        limit: recordings at most.
+        seconds: of a recording, at most, from its beginning.
+        seed: of the draw.
+        least_seconds: that a recording must be long.
+        by_speaker: whether recordings of one speaker go together; for instruments they don't.
+
+    Returns:
+        the recordings, in an order that doesn't depend on the draw, and a line for each that can't be read.
+
+    Raises:
+        SegueError: if nothing is long enough.
+    """
+    items, skipped = sources.find(places)
+    told = [f"{one.id}: left out: {one.reason}" for one in skipped]
+    of: dict[str, list[Item]] = {}
+    for item in items:
+        known = by_speaker and "speaker" in item.facts
+        of.setdefault(f"speaker {item.facts['speaker']}" if known else item.id, []).append(item)
+    rng = random.Random(seed)
+    names = rng.sample(sorted(of), len(of))
+    turns = [rng.sample(of[name], len(of[name])) for name in names]
+    queue = [own[turn] for turn in range(max(map(len, turns), default=0)) for own in turns if turn < len(own)]
+    numbers = {item.id: number for number, name in enumerate(sorted(of)) for item in of[name]}
+    found: list[Recording] = []
+    while queue and len(found) < limit:
+        now, queue = queue[: limit - len(found)], queue[limit - len(found) :]
+        for item, sound in shards.sounds(now):
+            try:
+                if isinstance(sound, SegueError):
+                    raise sound
+                length = audio.duration_seconds(readable(sound))
+            except SegueError as error:
+                told.append(f"{item.id}: left out: {error}")
+                continue
+            if length >= least_seconds:
+                known = by_speaker and "speaker" in item.facts
+                number = numbers[item.id]
+                found.append(Recording(item, number if known else -1, sound, min(length, seconds), number))
+    if not found:
+        where = ", ".join(map(str, places))
+        raise SegueError(f"{where}: none of {len(items)} recordings is {least_seconds:g} s long and can be read")
+    return sorted(found, key=lambda one: one.item.id), told
