@@ -125,7 +125,7 @@ class SelfAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, attend: Tensor) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, attend: Tensor | None) -> Tensor:
     """(B, heads, T, D) each -> the same. On a CPU in float32: the backward pass takes 2.5 times as long in bfloat16."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
