@@ -47,7 +47,7 @@ OPTIONAL = {
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
     "typer": {f"cli/{verb}.py" for verb in VERBS},
-    "rich": {"cli/describe.py", "cli/doctor.py", "cli/evaluate.py", "terminal.py"},
+    "rich": {"cli/describe.py", "cli/doctor.py", "cli/sections.py", "terminal.py"},
 }
 
 

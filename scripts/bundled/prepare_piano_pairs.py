@@ -1,7 +1,7 @@
 """Render held-out songs with both sampled pianos, each with its MIDI file beside it: for `segue evaluate tokens`.
 
     python scripts/bundled/prepare_piano_pairs.py DATA/piano OUT --songs 8
-    segue evaluate tokens --bundle piano --data OUT --labels pitch --seconds 60 --out pitch.json
+    segue evaluate tokens --bundle piano --data OUT --labels pitch --max-seconds 60 --out report/
 
 The piano stands as the speaker: an error "across" is one between the two sound fonts. Room and loudness are the same
 for both. Needs what prepare_piano.py needs.

@@ -1,69 +1,182 @@
-"""Verbs that measure: `evaluate tokens`."""
+"""Verbs that measure: `evaluate SUITE`, `evaluate all`.
+
+Exit code 0 if every suite was measured (columns may still be "not measured"), 1 if some suite could not be, 2 if none
+could, or for bad input.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from segue.artifact import check_writable
-from segue.cli.options import BundleOption, ThreadsOption, use_threads
+from segue.cli.options import BundleOption, ThreadsOption, one_of, use_threads
 from segue.errors import SegueError
-from segue.terminal import bars, count_bar, err
+from segue.evaluate.suites import SUITES
+from segue.terminal import bars, err, stage_bars
 
 EvaluateDataOption = Annotated[
     list[Path], typer.Option("--data", help="Held-out folder, tar shard or manifest; give it again for more.")
 ]
+EvaluateOutOption = Annotated[Path, typer.Option("--out", help="Folder of the report; the same one goes on with it.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Recordings, at most; of as many speakers as can be.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw.")]
+KindOption = Annotated[
+    str | None, typer.Option("--kind", help="speech or piano; by default what the bundle tells, else speech.")
+]
+PromptOption = Annotated[float, typer.Option("--prompt-seconds", min=0.5, help="Of each recording, gone on with.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", min=0.5, help="Made after a prompt.")]
+SuiteNames = Annotated[list[str] | None, typer.Option(help="Suite; give it again for more.")]
+
+HELP = {
+    "codec": "Quality of the codec by bitrate.",
+    "tokens": "What semantic tokens and codes tell of content, voice and sound: the table of roles.",
+    "lm": "Likelihood of each stage, and accuracy on pairs of which one is right.",
+    "acoustic": "Sound made again from its own semantic tokens: the words stay, the voice is free.",
+    "continuation": "Continuations: identity of the prompt, quality, coherence, diversity, distance to real sound.",
+    "baselines": "The full system beside acoustic-only and semantic-only.",
+    "detector": "Real sound against generated, both through the codec: how well are they told apart?",
+}
+
+
+def mount(app: typer.Typer) -> None:
+    """Give `segue evaluate` its verbs."""
+    for name in SUITES:
+        app.command(name, help=HELP[name])(evaluate_tokens if name == "tokens" else _verb(name))
+    app.command("all")(evaluate_all)
+
+
+def _verb(name: str) -> Callable[..., None]:
+    def evaluate_suite(
+        data: EvaluateDataOption,
+        out: EvaluateOutOption,
+        bundle: BundleOption = "speech",
+        limit: LimitOption = 40,
+        seed: SeedOption = 0,
+        kind: KindOption = None,
+        prompt_seconds: PromptOption = 3.0,
+        seconds: SecondsOption = 7.0,
+        threads: ThreadsOption = None,
+    ) -> None:
+        _evaluate([name], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {})
+
+    return evaluate_suite
 
 
 def evaluate_tokens(
     data: EvaluateDataOption,
-    out: Annotated[Path, typer.Option("--out", help="JSON file of the figures.")],
+    out: EvaluateOutOption,
     bundle: BundleOption = "speech",
     semantic: Annotated[
         str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="Told apart: phones; pitch or chord, from a MIDI file beside.")
-    ] = "phones",
-    limit: Annotated[int, typer.Option(min=2, help="Recordings.")] = 60,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each, at most.")] = 20.0,
+        str | None,
+        typer.Option(help="Told apart: phones (of speech); pitch or chord, from a MIDI file beside."),
+    ] = None,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", min=1, help="Of each recording.")] = 20.0,
     resynthesised: Annotated[int, typer.Option(min=0, help="Recordings made again and scored.")] = 6,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    png: Annotated[Path | None, typer.Option("--png", help="Picture of roles and layers.")] = None,
+    limit: LimitOption = 40,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    prompt_seconds: PromptOption = 3.0,
+    seconds: SecondsOption = 7.0,
     threads: ThreadsOption = None,
 ) -> None:
-    """What semantic tokens and codec codes tell of content, voice and sound: the table of roles."""
-    from segue.bundle import load
-    from segue.evaluate import plots, report, tokens
+    """What semantic tokens and codes tell of content, voice and sound: the table of roles."""
+    from segue.evaluate.tokens import Labels, Options
     from segue.tokenizers import load_semantic
 
-    kind = next((name for name in get_args(tokens.Labels) if name == labels), None)
-    if kind is None:
-        raise SegueError(f"--labels {labels}: one of {', '.join(get_args(tokens.Labels))}")
-    for path in (out, png):
-        if path is not None:
-            check_writable(path)
+    own: dict[str, Any] = {}  # what differs from the defaults, so that `all` and this verb know each other's figures
+    for name, value, default in (
+        ("max_seconds", max_seconds, Options.seconds),
+        ("resynthesised", resynthesised, Options.resynthesised),
+    ):
+        own |= {name: value} if value != default else {}
+    if labels is not None:
+        own["labels"] = one_of("--labels", labels, get_args(Labels))
+    if semantic is not None:
+        own |= {"semantic": semantic, "semantic_fingerprint": load_semantic(semantic).fingerprint}
+    _evaluate(["tokens"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"tokens": own})
+
+
+def evaluate_all(
+    data: EvaluateDataOption,
+    out: EvaluateOutOption,
+    bundle: BundleOption = "speech",
+    only: SuiteNames = None,
+    skip: SuiteNames = None,
+    limit: LimitOption = 40,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    prompt_seconds: PromptOption = 3.0,
+    seconds: SecondsOption = 7.0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Every suite on the same recordings, and one report of all."""
+    for option, named in (("--only", only), ("--skip", skip)):
+        for name in named or ():
+            one_of(option, name, SUITES)
+    names = [name for name in only or SUITES if name not in (skip or ())]
+    if not names:
+        raise SegueError("--skip: no suite is left to run")
+    _evaluate(names, data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {})
+
+
+def _evaluate(
+    names: Sequence[str],
+    data: list[Path],
+    out: Path,
+    bundle: str,
+    limit: int,
+    seed: int,
+    kind: str | None,
+    prompt_seconds: float,
+    seconds: float,
+    threads: int | None,
+    options: dict[str, dict[str, Any]],
+) -> None:
+    """Run suites, show what they found, and end with the exit code that the docstring of this file tells."""
+    from segue.bundle import load
+    from segue.cli.sections import console, show, show_missing
+    from segue.evaluate import report
+    from segue.evaluate.run import Asked, kind_of, run
+    from segue.evaluate.suite import Kind
+
     use_threads(threads)
     loaded = load(bundle)
-    tokenizer = load_semantic(semantic) if semantic else loaded.semantic
-    options = tokens.Options(kind, limit, seconds, resynthesised, seed=seed)
+    told, how = kind_of(loaded)
+    taken: Kind = told if kind is None else one_of("--kind", kind, get_args(Kind))
+    err.print(f"kind of sound: {taken} ({f'by {how}' if kind is None else '--kind'})", markup=False)
+    asked = Asked(tuple(data), taken, limit, seed, prompt_seconds, seconds)
+
+    def state(suite: str, now: str, why: str) -> None:
+        words = {"kept": "kept from before", "begun": "...", "failed": f"not measured: {why}"}
+        err.print(f"{suite}: {words.get(now, now)}", markup=False)
+
     with bars() as progress:
-        result = tokens.run(loaded, tokenizer, data, options, count_bar(progress, "evaluate tokens", "steps"))
-    report.save(result, out)
-    table = Table(box=box.MARKDOWN)
-    for column in report.ROLE_COLUMNS:
-        table.add_column(column)
-    for row in report.role_rows(result):
-        table.add_row(*row)
-    shown = Console(width=200) if not err.is_terminal else Console()
-    shown.print(table)
-    for line in report.notes(result):
+        bar = stage_bars(progress)
+        found = run(
+            loaded,
+            asked,
+            names,
+            out,
+            options,
+            lambda suite, what, done, total: bar(f"{suite}: {what}", done, total),
+            state,
+        )
+    shown = console()
+    sections = [one for name, one in report.sections(found, out).items() if name in names]
+    for one in sections:
+        show(one, shown)
+    for line in found.left_out:
         shown.print(line, markup=False, soft_wrap=True)
-    if png is not None:
-        plots.token_report(result, png)
-    err.print(f"{out}: done")
+    show_missing(sections, shown)
+    failed = {name: found.suites[name].failed for name in names if found.suites[name].failed}
+    for name, why in failed.items():
+        shown.print(f"{name}: not measured: {why}", markup=False, soft_wrap=True)
+    err.print(f"{out / report.REPORT}: done", markup=False)
+    if failed:
+        raise typer.Exit(1 if len(failed) < len(names) else 2)

@@ -13,7 +13,7 @@ import typer
 from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.doctor import doctor
-from segue.cli.evaluate import evaluate_tokens
+from segue.cli.evaluate import mount as mount_evaluate
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
 from segue.cli.tokens import tokens
@@ -43,7 +43,7 @@ app.command()(info)
 app.command()(doctor)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
-evaluate_app.command("tokens")(evaluate_tokens)
+mount_evaluate(evaluate_app)
 train_app.command("codec")(train_codec)
 train_app.command("semantic")(train_semantic)
 train_app.command("lm")(train_lm)

@@ -1,83 +1,157 @@
-"""Results as they are kept and shown: a JSON file, and rows of text for the terminal."""
+"""A report on disk: `report.json` (what ran, on what, when), a section a suite, sounds and pictures beside them.
+
+    OUT/report.json  OUT/SUITE.json  OUT/report.html  OUT/sounds/  OUT/pictures/  OUT/cache/
+
+All figures of one folder were measured with the same settings; a suite's own options are kept with its entry.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from segue.artifact import written_file
+from segue.artifact import read_json, written_file
+from segue.errors import SegueError
+from segue.evaluate import section
+from segue.evaluate.section import Section
+from segue.evaluate.suites import SUITES
 
-NOT_MEASURED = "not measured"
-ROLE_COLUMNS = (
-    "",
-    "ABX within",
-    "ABX across",
-    "spans across",
-    "PNMI, 100 units",
-    "speaker named",
-    "PESQ-WB",
-    "ViSQOL",
-    "voice",
-)
+FORMAT_VERSION = 1
+REPORT, PAGE, CACHE = "report.json", "report.html", "cache"
 
 
-def save(result: dict[str, Any], path: Path) -> None:
-    """Write a result as JSON.
+@dataclass(frozen=True)
+class Settings:
+    """What every figure of a report depends on.
+
+    Attributes:
+        bundle: its name.
+        bundle_fingerprint: of all its parts.
+        temperature: of the three stages.
+        decoder: `ar` or `parallel`.
+        engine: that decodes the stages, and
+        weights: the numbers it works with.
+        data: the last two names of each place that recordings are from.
+        data_fingerprint: of the recordings' content.
+        recordings: how many were chosen.
+        speakers: of how many speakers, or of how many recordings where speakers aren't told.
+        sound_seconds: of sound in all.
+        kind: `speech` or `piano`.
+        limit: of recordings.
+        seed: of every draw.
+        prompt_seconds: of each recording, that are gone on with.
+        seconds: that are made.
+    """
+
+    bundle: str
+    bundle_fingerprint: str
+    temperature: tuple[float, ...]
+    decoder: str
+    engine: str
+    weights: str
+    data: tuple[str, ...]
+    data_fingerprint: str
+    recordings: int
+    speakers: int
+    sound_seconds: float
+    kind: str
+    limit: int
+    seed: int
+    prompt_seconds: float
+    seconds: float
+
+    def differences(self, other: Settings) -> dict[str, tuple[Any, Any]]:
+        """What is not the same: attribute -> own value, the other's."""
+        ours, theirs = asdict(self), asdict(other)
+        return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a suite ran.
+
+    Attributes:
+        options: that were its own.
+        versions: of Python, Segue, torch and every scorer that was installed then.
+        when: it ended, UTC.
+        seconds: that it took, without what was kept from before.
+        threads: of the CPU.
+        failed: why it could not be measured; None if it was.
+    """
+
+    options: dict[str, Any]
+    versions: dict[str, str]
+    when: str
+    seconds: float
+    threads: int
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ran.
+
+    Attributes:
+        settings: of all of it.
+        left_out: recordings that could not be read, a line each.
+        suites: by name, in the order of the table of suites.
+    """
+
+    settings: Settings
+    left_out: tuple[str, ...] = ()
+    suites: dict[str, Entry] = field(default_factory=dict)
+
+    def told(self, name: str, entry: Entry) -> Report:
+        """With what is now known of a suite."""
+        known = self.suites | {name: entry}
+        return replace(self, suites={suite: known[suite] for suite in SUITES if suite in known})
+
+    def without(self, name: str) -> Report:
+        """With nothing known of a suite."""
+        return replace(self, suites={suite: entry for suite, entry in self.suites.items() if suite != name})
+
+
+def save(report: Report, folder: Path) -> None:
+    """Write `report.json`.
 
     Raises:
-        SegueError: if the file can't be written.
+        SegueError: if it can't be written.
     """
-    with written_file(path) as beside:
-        beside.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    with written_file(folder / REPORT) as beside:
+        values = {"format_version": FORMAT_VERSION, **asdict(report)}
+        beside.write_text(json.dumps(section.plain(values), indent=1, allow_nan=False) + "\n")
 
 
-def role_rows(result: dict[str, Any]) -> list[list[str]]:
-    """The table of roles, a list of cells a representation, under `ROLE_COLUMNS`."""
-    rows = []
-    for row in result["roles"]:
-        quality, named = row.get("quality", {}), row.get("speaker_accuracy")
-        speaker = NOT_MEASURED if named is None else f"{_spread(named, 'value')} of chance {named['chance']:.2f}"
-        is_anchor = "speaker_accuracy" not in row and "perplexity" not in row and not quality
-        rows.append(
-            [
-                row["name"],
-                _spread(row.get("abx_within"), "error"),
-                _spread(row.get("abx_across"), "error"),
-                _spread(row.get("abx_spans_across"), "error"),
-                _plain(row.get("pnmi_100_units")),
-                "" if is_anchor else speaker,
-                *("" if is_anchor else _plain(quality.get(key)) for key in ("pesq", "visqol", "speaker_similarity")),
-            ]
-        )
-    return rows
+def read(folder: Path) -> Report:
+    """The report that a folder holds.
+
+    Raises:
+        SegueError: if there is none, or none that this version knows.
+    """
+    values = read_json(folder / REPORT, "report of segue evaluate")
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise SegueError(f"{folder / REPORT}: format {version}, a report of format {FORMAT_VERSION} is read here")
+    try:
+        told = values["settings"]
+        settings = Settings(**told | {"temperature": (*told["temperature"],), "data": (*told["data"],)})
+        suites = {str(name): Entry(**entry) for name, entry in values["suites"].items()}
+        return Report(settings, (*values["left_out"],), suites)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SegueError(f"{folder / REPORT}: no report that this version knows ({error}); evaluate anew") from error
 
 
-def notes(result: dict[str, Any]) -> list[str]:
-    """What else was found, a line each, and last what was not measured and why."""
-    data, drift, speed = result["data"], result["drift"], result["speed"]
-    lines = [
-        f"{data['recordings']} recordings of {data['speakers']} speakers, {data['seconds']:g} s; "
-        f"{data['labelled_spans']} {data['labels']} of {data['kinds']} kinds",
-        *(f"{row['name']}: ABX {_plain(row['abx_within']['error'])} within, {_plain(row['abx_across']['error'])} across"
-          for row in result["layers"] if row.get("abx_within")),
-        f"tokens of the first {drift['cut_seconds']:g} s alone and as part of the whole: equal "
-        f"{_plain(drift['equal_away'])} away from the cut, {_plain(drift['equal_near'])} in the last "
-        f"{drift['near_seconds']:g} s before it ({drift['recordings']} recordings)",
-        f"encoding: semantic {speed['semantic_times_real_time']:g}, codec {speed['codec_times_real_time']:g} times "
-        f"real time on {speed['threads']} threads",
-    ]  # fmt: skip
-    return lines + [f"{NOT_MEASURED}: {name}: {why}" for name, why in sorted(result["not_measured"].items())]
+def place(folder: Path, suite: str) -> Path:
+    """Where the section of a suite is kept."""
+    return folder / f"{suite}.json"
 
 
-def _spread(score: dict[str, Any] | None, key: str) -> str:
-    """A value and its interval."""
-    if score is None or score[key] is None:
-        return NOT_MEASURED
-    if score["low"] is None:
-        return f"{score[key]:.3f}"
-    return f"{score[key]:.3f} ({score['low']:.2f}, {score['high']:.2f})"
+def sections(report: Report, folder: Path) -> dict[str, Section]:
+    """What was measured, by suite, in order.
 
-
-def _plain(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f"{value:.3f}"
+    Raises:
+        SegueError: if a section can't be read.
+    """
+    return {name: section.read(place(folder, name)) for name, entry in report.suites.items() if entry.failed is None}

@@ -6,10 +6,10 @@ keeps what it made and scored in the context's cache, and tells how far it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from segue.bundle import Bundle
 from segue.evaluate.cache import Cache
@@ -33,6 +33,9 @@ class Context:
         prompt_seconds: of each recording, that are gone on with.
         seconds: that are made.
         tell: told what is being done, steps done and steps in all.
+        places: folders, tar shards and manifests that the recordings are from, for a suite that has to draw others.
+        limit: of recordings, likewise.
+        options: what this suite alone was asked for, as plain JSON values; the report keeps them.
     """
 
     bundle: Bundle
@@ -44,6 +47,9 @@ class Context:
     prompt_seconds: float = 3.0
     seconds: float = 7.0
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
+    places: tuple[Path, ...] = ()
+    limit: int = 40
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[int]:

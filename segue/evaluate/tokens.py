@@ -51,6 +51,8 @@ UNITS = 100
 _MOST_KINDS = 40
 _SEGMENTS_EACH = 3
 _PACKAGES = ("segue", "torch", "numpy", "scikit-learn")
+Keep = Callable[[Any, Callable[[], Any]], Any]
+"""Gives back what was made before under a key, as JSON has it, and makes it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def run(
     places: Sequence[Path],
     options: Options = Options(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    keep: Keep = lambda key, make: make(),
 ) -> dict[str, Any]:
     """Measure a bundle's tokens, or those of another semantic tokenizer beside the bundle's codec.
 
@@ -89,6 +92,7 @@ def run(
         places: folders, tar shards and manifests of held-out recordings whose speakers are known.
         options: what is asked.
         on_progress: told steps done and steps in all.
+        keep: where labels and scores, which take longest, are kept.
 
     Raises:
         SegueError: if fewer than two speakers are known, or no recording has labels.
@@ -96,7 +100,7 @@ def run(
     chosen = choose(places, options.limit, options.seconds, options.seed)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)}
     not_measured: dict[str, str] = {}
-    label = _labeller(options.labels, versions, not_measured)
+    label = _labeller(options.labels, versions, not_measured, keep)
     rows = roles(semantic, bundle.codec, bundle.stages.coarse.stage.target.num_codebooks)
     layers = len(semantic.activations(chosen[0].wave(semantic.sample_rate)))
     total, done = len(chosen) + len(rows) + layers + min(options.resynthesised, len(chosen)), 0
@@ -151,11 +155,13 @@ def run(
         "codec_times_real_time": round(seconds / sum(one.codec_seconds for one in encoded), 1),
         "threads": torch.get_num_threads(),
     }
-    _add_quality(table, bundle, semantic, chosen[:], options, versions, not_measured, step)
+    _add_quality(table, bundle, semantic, chosen[:], options, versions, not_measured, step, keep)
     return _rounded(result | {"versions": versions, "not_measured": not_measured})
 
 
-def _labeller(kind: Labels, versions: dict[str, str], missing: dict[str, str]) -> Callable[[Recording], list[Span]]:
+def _labeller(
+    kind: Labels, versions: dict[str, str], missing: dict[str, str], keep: Keep
+) -> Callable[[Recording], list[Span]]:
     """What names the spans of a recording; one that names none where its package is missing."""
     if kind == "phones":
         try:
@@ -164,7 +170,14 @@ def _labeller(kind: Labels, versions: dict[str, str], missing: dict[str, str]) -
             missing["phones"] = str(error)
             return lambda recording: []
         versions |= aligner.versions
-        return lambda recording: aligner(recording.wave(SAMPLE_RATE), recording.item.facts.get("text"))
+
+        def of_phones(recording: Recording) -> list[Span]:
+            text = recording.item.facts.get("text")
+            about = {"phones": _named(recording), "text": text, "versions": aligner.versions}
+            made = keep(about, lambda: [[*vars(span).values()] for span in aligner(recording.wave(SAMPLE_RATE), text)])
+            return [Span(*span) for span in made]
+
+        return of_phones
 
     def of_notes(recording: Recording) -> list[Span]:
         if recording.notes is None:
@@ -294,6 +307,7 @@ def _add_quality(
     versions: dict[str, str],
     missing: dict[str, str],
     step: Callable[[], None],
+    keep: Keep,
 ) -> None:
     """Make each sound again from its codes, and from its semantic tokens alone, and score both."""
     if options.resynthesised < 1:
@@ -312,18 +326,34 @@ def _add_quality(
         whole = recording.wave(bundle.codec.sample_rate)
         start = max(0, len(whole) - length) // 2  # the middle: recordings like to begin with silence
         wave = whole[start : start + length]
-        codes = bundle.codec.encode(wave[None])[0]
-        for name, count in counts.items():
-            made = bundle.codec.decode(codes[None, :count])[0, :length]
-            scores[name].append(scorers(wave, made))
-        if has_bundles_tokens(bundle, semantic):
-            spoken = bundle.acoustic_generation(wave.numpy(), bundle.sample_rate, seed=options.seed + number).run()
-            scores["semantic tokens"].append(scorers(wave, spoken.wave[0, :length]))
+
+        def scored(wave: Tensor = wave, seed: int = options.seed + number) -> dict[str, dict[str, float]]:
+            codes, length = bundle.codec.encode(wave[None])[0], len(wave)
+            made = {name: bundle.codec.decode(codes[None, :count])[0, :length] for name, count in counts.items()}
+            if has_bundles_tokens(bundle, semantic):
+                spoken = bundle.acoustic_generation(wave.numpy(), bundle.sample_rate, seed=seed).run()
+                made["semantic tokens"] = spoken.wave[0, :length]
+            return {name: scorers(wave, again) for name, again in made.items()}
+
+        about = {"bundle": bundle.fingerprint, "semantic": semantic.fingerprint, "recording": _named(recording)}
+        settings = {"seed": options.seed + number, "seconds": options.resynthesis_seconds, "versions": versions}
+        for name, own in keep(about | settings | {"of": "resynthesis"}, scored).items():
+            scores[name].append({key: math.nan if score is None else score for key, score in own.items()})
         step()
     for name, own in scores.items():
         if own:
-            rows[name]["quality"] = {key: float(np.nanmean([one[key] for one in own])) for key in own[0]}
+            rows[name]["quality"] = {key: _mean([one[key] for one in own]) for key in own[0]}
             rows[name]["quality"]["recordings"] = len(own)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are numbers; NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _named(recording: Recording) -> list[Any]:
+    return [recording.item.id, recording.seconds]
 
 
 def _installed(name: str) -> bool:

@@ -14,8 +14,10 @@ import torch
 
 from segue import audio
 from segue.errors import SegueError
-from segue.evaluate import recordings, report, representations, tokens
+from segue.evaluate import recordings, representations, section, tokens
+from segue.evaluate.cache import Cache
 from segue.evaluate.phones import Span
+from segue.evaluate.suites import tokens as suite
 from segue.semantic.repeats import restore
 
 KINDS = ("AA", "IY", "S")
@@ -91,20 +93,30 @@ def test_facts_of_the_run_are_kept(result, bundle):
     json.dumps(result, allow_nan=False)
 
 
-def test_a_table_is_made_of_it(result):
-    rows = report.role_rows(result)
-    assert all(len(row) == len(report.ROLE_COLUMNS) for row in rows)
-    assert rows[0][0] == "MFCC" and rows[1][-1] == report.NOT_MEASURED
-    assert any("away from the cut" in line for line in report.notes(result))
+def test_a_section_is_made_of_it(result, tmp_path):
+    found = suite.section(result, tmp_path)
+    roles, units, layers, drift, speed = found.tables
+    assert list(roles.rows) == [row["name"] for row in result["roles"]] and list(layers.rows) == ["layer 1", "layer 2"]
+    one = roles.rows["semantic tokens"]
+    assert one["abx_across"].value == result["roles"][1]["abx_across"]["error"]
+    assert one["abx_across"].low <= one["abx_across"].value + 1e-4
+    assert one["pesq"] is None and section.shown(one["pesq"]) == "not measured"
+    assert list(units.rows) == ["semantic tokens", "codes, 1 codebook"]
+    assert drift.rows["the first 1 s"]["equal_away"].value == result["drift"]["equal_away"]
+    assert speed.rows["1 thread"]["codec_times_real_time"].value > 0
+    section.save(found, tmp_path / "tokens.json")
+    assert section.read(tmp_path / "tokens.json").tables == found.tables
+    assert section.read(tmp_path / "tokens.json").details["roles"] == result["roles"]
 
 
-def test_phones_that_can_not_be_had_are_not_measured(bundle, spoken, monkeypatch):
+def test_phones_that_can_not_be_had_are_not_measured(bundle, spoken, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     found = tokens.run(bundle, bundle.semantic, [spoken], OPTIONS)
     assert 'pip install "segue[eval]"' in found["not_measured"]["phones"]
     assert "abx_across" not in found["roles"][1] and "speaker_information_nats" in found["roles"][1]
-    assert report.role_rows(found)[1][1] == report.NOT_MEASURED
-    assert any("pocketsphinx" in line for line in report.notes(found))
+    shown = suite.section(found, tmp_path)
+    assert shown.tables[0].rows["semantic tokens"]["abx_across"] is None and "phones" in shown.not_measured
+    assert shown.plots == () and "nothing to draw" in shown.not_measured["plots of tokens"]
 
 
 def test_scorers_that_are_missing_leave_their_columns_empty(bundle, spoken, monkeypatch):
@@ -150,26 +162,49 @@ def test_mfcc_has_a_row_each_10_ms_and_no_mean():
 
 def test_the_verb_writes_figures_and_a_table(cli, bundle_folder, spoken, tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "PhoneAligner", Aligner)
-    out = tmp_path / "tokens.json"
-    asked = [
-        "evaluate",
-        "tokens",
-        "--bundle",
-        bundle_folder,
-        "--data",
-        spoken,
-        "--seconds",
-        "1.5",
-        "--resynthesised",
-        0,
-    ]
-    done = cli(*asked, "--limit", "6", "--out", out)
-    assert done.code == 0, done.err
+    out, common = tmp_path / "report", ("--bundle", bundle_folder, "--data", spoken, "--prompt-seconds", 0.5)
+    common = ("evaluate", "tokens", *common, "--seconds", 0.5, "--max-seconds", 1.5, "--resynthesised", 0)
+    soundfile.write(spoken / "9.wav", tiny.sound(2.6, 9), tiny.RATE)
+    done = cli(*common, "--limit", 6, "--out", out)
+    assert done.code == 0, done.err + done.out
     assert "semantic tokens" in done.out and "codes, 12 codebooks" in done.out
-    assert json.loads(out.read_text())["suite"] == "tokens"
-    assert cli(*asked, "--out", out, "--labels", "words").code == 2
-    unknown = cli(*asked, "--out", out, "--semantic", "hf:facebook/hubert-base-ls960@9")
+    assert section.read(out / "tokens.json").suite == "tokens"
+    assert (out / "tokens.json").exists() and "tokens: kept" in cli(*common, "--limit", 6, "--out", out).err
+    chords = cli(*common, "--limit", 6, "--out", out, "--labels", "chord")
+    assert chords.code == 0 and "no MIDI file of its name" in chords.out
+    assert cli(*common, "--out", out, "--labels", "words").code == 2
+    unknown = cli(*common, "--out", out, "--semantic", "hf:facebook/hubert-base-ls960@9")
     assert unknown.code == 2 and "segue train semantic --encoder" in unknown.err
+
+
+def test_labels_and_scores_are_kept(bundle, spoken, tmp_path, monkeypatch):
+    heard = []
+
+    class Counting(Aligner):
+        def __call__(self, wave, transcript=None):
+            heard.append(len(wave))
+            return super().__call__(wave, transcript)
+
+    class Scorer:
+        versions = missing = {}  # noqa: RUF012
+
+        def __init__(self, speech, sample_rate):
+            pass
+
+        def __call__(self, original, made):
+            return {"pesq": float((original - made).abs().mean()), "visqol": math.nan}
+
+    monkeypatch.setattr(tokens, "PhoneAligner", Counting)
+    monkeypatch.setattr(tokens, "Scorers", Scorer)
+    options = tokens.Options(limit=4, seconds=1.0, resynthesised=1, resynthesis_seconds=0.4)
+    keep = Cache(tmp_path).value
+    first = tokens.run(bundle, bundle.semantic, [spoken], options, keep=keep)
+    count = len(heard)
+    monkeypatch.setattr(type(bundle), "acoustic_generation", lambda *a, **k: pytest.fail("made again"))
+    again = tokens.run(bundle, bundle.semantic, [spoken], options, keep=keep)
+    assert count and len(heard) == count and again["roles"] == first["roles"]
+    quality = first["roles"][1]["quality"]
+    assert quality["pesq"] > 0 and quality["visqol"] is None and quality["recordings"] == 1
 
 
 def test_a_picture_of_the_figures(result, tmp_path):
