@@ -33,6 +33,7 @@ class Context:
         prompt_seconds: of each recording, that are gone on with.
         seconds: that are made.
         tell: told what is being done, steps done and steps in all.
+        pairs: folders of pairs, one of which should be likelier (segue.evaluate.pairs).
     """
 
     bundle: Bundle
@@ -44,6 +45,7 @@ class Context:
     prompt_seconds: float = 3.0
     seconds: float = 7.0
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
+    pairs: tuple[Path, ...] = ()
 
     @property
     def groups(self) -> list[int]:
