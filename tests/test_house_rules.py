@@ -23,7 +23,8 @@ LAYERS = [
     {"tokenizers"},
     {"bundle", "parts"},
     {"fit"},
-    {"evaluate", "safety", "serve", "doctor"},
+    {"safety", "doctor"},
+    {"evaluate", "serve"},
     {"terminal"},
     {"cli"},
 ]

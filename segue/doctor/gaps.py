@@ -59,10 +59,15 @@ class Gap:
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of one length: prefix streams and target (Q, T) of each, and whether all are of one clip."""
+    """Crops of one length: prefix streams and target (Q, T) of each, and the number of the clip that each is of."""
 
     streams: list[list[Tensor]]
-    of_one_clip: bool
+    clips: list[int]
+
+    @property
+    def of_one_clip(self) -> bool:
+        """Whether all are of one clip."""
+        return len(set(self.clips)) < 2
 
 
 def crops_of(store: TokenStore, model: StageModel | ParallelModel, seed: int) -> Crops:
@@ -83,15 +88,23 @@ def crops_of(store: TokenStore, model: StageModel | ParallelModel, seed: int) ->
         spans = [(clip, cut * int(rng.integers(1 + (ticks[clip] - length) // cut))) for clip in fit]
     spans = spans[:MOST_CROPS]
     streams = [[batches.cut(stream, clip, start, start + length) for stream in stage.streams] for clip, start in spans]
-    return Crops(streams, len({clip for clip, _ in spans}) < 2)
+    return Crops(streams, [clip for clip, _ in spans])
+
+
+def gaps_of(model: StageModel | ParallelModel, crops: Crops, effort: Effort) -> dict[str, Gap]:
+    """`prompt` and each prefix stream -> its gap; empty where there are too few crops."""
+    true, apart = losses_of(model, crops, effort)
+    return {name: _gap(values, true) for name, values in apart.items()}
 
 
 @torch.no_grad()
-def gaps_of(model: StageModel | ParallelModel, crops: Crops, effort: Effort) -> dict[str, Gap]:
-    """`prompt` and each prefix stream -> its gap; empty where there are too few crops."""
+def losses_of(
+    model: StageModel | ParallelModel, crops: Crops, effort: Effort
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Crop by crop: its loss with everything true; and for `prompt` and each prefix stream what another's costs."""
     names = ["prompt", *(stream.name for stream in model.stage.prefix)]
     if len(crops.streams) < FEWEST_CROPS:
-        return {}
+        return [], {}
     true: list[float] = []
     apart: dict[str, list[float]] = {name: [] for name in names}
     numbers = list(range(len(crops.streams)))
@@ -106,7 +119,7 @@ def gaps_of(model: StageModel | ParallelModel, crops: Crops, effort: Effort) -> 
                 changed = [*prefix[: place - 1], other[place - 1], *prefix[place:]]
                 loss = _loss(model, changed, target)
             apart[name].append(loss - true[-1])
-    return {name: _gap(values, true) for name, values in apart.items()}
+    return true, apart
 
 
 def _prompt_frames(target: Tensor) -> int:

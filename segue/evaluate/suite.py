@@ -36,6 +36,7 @@ class Context:
         places: folders, tar shards and manifests that the recordings are from, for a suite that has to draw others.
         limit: of recordings, likewise.
         options: what this suite alone was asked for, as plain JSON values; the report keeps them.
+        pairs: folders of pairs, one of which should be likelier (segue.evaluate.pairs).
     """
 
     bundle: Bundle
@@ -50,6 +51,7 @@ class Context:
     places: tuple[Path, ...] = ()
     limit: int = 40
     options: Mapping[str, Any] = field(default_factory=dict)
+    pairs: tuple[Path, ...] = ()
 
     @property
     def groups(self) -> list[int]:
