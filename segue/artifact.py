@@ -223,8 +223,9 @@ def written_folder(folder: Path) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o777 & ~umask)
         yield beside
-        for path in beside.iterdir():
-            sync(path)
+        for path in beside.rglob("*"):
+            if path.is_file():
+                sync(path)
         if folder.exists():
             old = beside.with_suffix(".old")
             folder.rename(old)

@@ -177,18 +177,19 @@ def _unreadable(path: Path, error: Exception) -> SegueError:
 
 
 def write(path: Path, wave: Tensor, sample_rate: int) -> None:
-    """Write a wave (N,) as 16-bit sound; the format follows the suffix (.wav, .flac, .ogg, .mp3).
+    """Write a wave (N,) or (channels, N) as 16-bit sound; the format follows the suffix (.wav, .flac, .ogg, .mp3).
 
     Raises:
         SegueError: if the suffix is unknown or the place can't be written.
     """
-    with written(path, sample_rate) as put:
-        put(wave)
+    with written(path, sample_rate, 1 if wave.ndim == 1 else wave.shape[0]) as put:
+        put(wave.T if wave.ndim > 1 else wave)
 
 
 @contextmanager
-def written(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
-    """As `write`, chunk by chunk: waves (n,) go to what is yielded, and the file is there when all of them are.
+def written(path: Path, sample_rate: int, channels: int = 1) -> Iterator[Callable[[Tensor], None]]:
+    """As `write`, chunk by chunk: waves (n,) or (n, channels) go to what is yielded, and the file is
+    there when all of them are.
 
     Raises:
         SegueError: if the suffix is unknown or the place can't be written.
@@ -198,7 +199,7 @@ def written(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
     with written_file(path) as beside:
         subtype = "PCM_16" if container in ("WAV", "FLAC") else None
         try:
-            with soundfile.SoundFile(beside, "w", sample_rate, 1, subtype, format=container) as file:
+            with soundfile.SoundFile(beside, "w", sample_rate, channels, subtype, format=container) as file:
                 yield lambda wave: file.write(pcm(wave))
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(".")

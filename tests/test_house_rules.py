@@ -25,12 +25,15 @@ LAYERS = [
     {"fit"},
     {"safety", "doctor"},
     {"evaluate", "serve"},
+    {"listen"},
     {"terminal"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
-VERBS = ("main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate")
+VERBS = (
+    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen"
+)  # fmt: skip
 OPTIONAL = {
     "pyarrow": {"data/store.py"},
     "sklearn": {"semantic/kmeans.py", "evaluate/measures.py"},
@@ -48,7 +51,7 @@ OPTIONAL = {
     "lightning_fabric": {"train/fabric.py"},
     "wandb": {"train/logs.py"},
     "typer": {f"cli/{verb}.py" for verb in VERBS},
-    "rich": {"cli/describe.py", "cli/doctor.py", "cli/sections.py", "terminal.py"},
+    "rich": {"cli/describe.py", "cli/doctor.py", "cli/sections.py", "cli/listen.py", "terminal.py"},
 }
 
 

@@ -14,6 +14,7 @@ from segue.cli.codes import decode, encode
 from segue.cli.describe import info
 from segue.cli.doctor import doctor
 from segue.cli.evaluate import mount as mount_evaluate
+from segue.cli.listen import listen_make, listen_score, listen_serve
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
 from segue.cli.tokens import tokens
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 evaluate_app = typer.Typer(help="Measure a bundle on held-out sound.", no_args_is_help=True)
+listen_app = typer.Typer(help="Let people judge: blind listening tests.", no_args_is_help=True)
 train_app = typer.Typer(help="Train one part on your own data.", no_args_is_help=True)
 
 app.command("continue")(continue_)
@@ -44,6 +46,10 @@ app.command()(doctor)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 mount_evaluate(evaluate_app)
+app.add_typer(listen_app, name="listen")
+listen_app.command("make")(listen_make)
+listen_app.command("serve")(listen_serve)
+listen_app.command("score")(listen_score)
 train_app.command("codec")(train_codec)
 train_app.command("semantic")(train_semantic)
 train_app.command("lm")(train_lm)

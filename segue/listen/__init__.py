@@ -1,0 +1,1 @@
+"""Listening tests: people say whether sound goes on as recorded or as made, or which of two systems does it better."""
