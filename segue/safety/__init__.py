@@ -1,0 +1,1 @@
+"""Telling recorded sound from sound that was made."""
