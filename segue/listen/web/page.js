@@ -107,9 +107,10 @@
     const line = make("div", { class: "line", "aria-hidden": "true" }, fill);
     const scale = make("div", { class: "scale", "aria-hidden": "true" });
     if (cut) {
+      fill.style.setProperty("--cut", `${cut * 100}%`);
       mark.style.left = `${cut * 100}%`;
       line.append(mark);
-      const begin = make("span", {}, say("beginning")), end = make("span", {}, say("following"));
+      const begin = make("span", {}, say("beginning")), end = make("span", {}, say("following_" + test.kind));
       begin.style.width = `${cut * 100}%`;
       scale.append(begin, end);
     }
@@ -132,8 +133,9 @@
       onstart(one);
       audio.play().catch(() => { told.textContent = say("broken"); });
     }
+    function fillTo(share) { fill.style.clipPath = `inset(0 ${100 - share * 100}% 0 0)`; }
     function draw() {
-      fill.style.width = audio.duration ? `${(audio.currentTime / audio.duration) * 100}%` : "0";
+      fillTo(audio.duration ? audio.currentTime / audio.duration : 0);
       furthest = Math.max(furthest, audio.seeking ? 0 : audio.currentTime);
       if (!audio.paused) still ? setTimeout(draw, 500) : requestAnimationFrame(draw);
     }
@@ -149,7 +151,7 @@
     audio.addEventListener("ended", () => {
       one.heard = true;
       one.plays = Math.max(one.plays, 1);
-      fill.style.width = "100%";
+      fillTo(1);
       caption("again", false);
       onheard(one);
     });
