@@ -13,10 +13,8 @@ import base64
 import html
 import io
 import math
-import struct
 import sys
 import wave as wav
-import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +28,8 @@ from segue.artifact import Part, check_writable, load_part, written_file
 from segue.bundle import BUNDLED
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
+from segue.evaluate.players import COLOURS, RANGE_DB, picture, spectrogram
 
-WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
-RANGE_DB = 80
-COLOURS = ("000004", "1f0c48", "550f6d", "88226a", "ba3655", "e35933", "f98e09", "f9cb35", "fcffa4")
 WIDTH, HEIGHT = 420, 216
 LEFT, RIGHT, TOP, BOTTOM = 34, 412, 8, 184
 """A panel and the spectrogram's place in it, in its own units."""
@@ -91,41 +87,6 @@ for (const figure of figures) {
   });
 }
 """
-
-
-def spectrogram(wave: Tensor, rate: int) -> Tensor:
-    """Wave (N,) -> level in dB re a full-scale sine (bins, frames), lowest frequency first."""
-    size, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
-    window = torch.hann_window(size)
-    padded = torch.nn.functional.pad(wave, (size // 2, size // 2))
-    magnitude = torch.stft(padded, size, hop, window=window, center=False, return_complex=True).abs()
-    return 20 * (magnitude * 2 / window.sum()).clamp(min=1e-7).log10()
-
-
-def palette() -> np.ndarray:
-    """256 colours from silence to the top of the scale: (256, 3) uint8."""
-    known = np.array([list(bytes.fromhex(colour)) for colour in COLOURS], dtype=float)
-    at = np.linspace(0, len(known) - 1, 256)
-    return np.stack([np.interp(at, range(len(known)), known[:, k]) for k in range(3)], axis=1).round().astype(np.uint8)
-
-
-def png(indices: np.ndarray) -> bytes:
-    """Colour numbers (rows, columns) uint8 as a PNG file with the palette in it."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows, columns = indices.shape
-    lines = np.pad(indices, ((0, 0), (1, 0))).tobytes()  # each line begins with 0: no filter
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)
-    parts = (b"IHDR", header), (b"PLTE", palette().tobytes()), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
-
-
-def picture(levels: Tensor, top_db: float) -> bytes:
-    """A spectrogram (bins, frames) as PNG, high frequencies up."""
-    share = ((levels - top_db) / RANGE_DB + 1).clamp(0, 1)
-    return png((share.flip(0) * 255).round().to(torch.uint8).numpy())
 
 
 def wav_file(wave: Tensor, rate: int) -> bytes:

@@ -122,7 +122,7 @@ class Bundle:
         self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
     ) -> Generation:
         """As `continue_audio`, not yet made: `for chunk in bundle.continuation(wave, rate).stream()`."""
-        prompt = tokenize_prompt(self.models, *self._both_rates(wave, sample_rate))
+        prompt = tokenize_prompt(self.models, *self.both_rates(wave, sample_rate))
         return Generation(self.models, prompt, seconds, settings_of(options, self.temperature, self.decoder))
 
     def generation(self, seconds: float = 10.0, **options: Unpack[Options]) -> Generation:
@@ -160,12 +160,12 @@ class Bundle:
                 is out of range.
         """
         models = self.models
-        heard = tokenize_prompt(models, *self._both_rates(wave, sample_rate))
+        heard = tokenize_prompt(models, *self.both_rates(wave, sample_rate))
         whole = heard.codes.shape[1] / models.codec.frame_rate
         settings = settings_of(options, self.temperature, self.decoder)
         return Generation(models, no_prompt(models), whole if seconds is None else seconds, settings, heard.semantic)
 
-    def _both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
+    def both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
         """A recording as waves (1, N) at the rates of codec and semantic tokenizer, on their device."""
         samples = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
         if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):

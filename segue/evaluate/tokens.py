@@ -25,8 +25,9 @@ from segue.bundle import Bundle
 from segue.errors import SegueError
 from segue.evaluate import measures, notes
 from segue.evaluate.abx import Items, Mode, abx
+from segue.evaluate.bench import Bench
+from segue.evaluate.fidelity import SIMILARITY, fidelity
 from segue.evaluate.phones import SAMPLE_RATE, PhoneAligner, Span
-from segue.evaluate.quality import Scorers
 from segue.evaluate.recordings import Recording, choose
 from segue.evaluate.representations import (
     Encoded,
@@ -312,9 +313,12 @@ def _add_quality(
     """Make each sound again from its codes, and from its semantic tokens alone, and score both."""
     if options.resynthesised < 1:
         return
-    scorers = Scorers(options.labels == "phones", bundle.codec.sample_rate)
-    versions |= scorers.versions
-    missing |= scorers.missing
+    speech = options.labels == "phones"
+    scorers = ("pesq", "visqol", "voice") if speech else ("visqol",)
+    bench = Bench(scorers, "speech" if speech else "piano", bundle.codec.sample_rate)
+    bench.ready()
+    versions |= bench.versions
+    missing |= {SIMILARITY if name == "voice" else name: why for name, why in bench.missing.items()}
     rows = {row["name"]: row for row in table}
     counts = {name: int(name.split()[1]) for name in rows if name.startswith("codes")}
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
@@ -333,7 +337,7 @@ def _add_quality(
             if has_bundles_tokens(bundle, semantic):
                 spoken = bundle.acoustic_generation(wave.numpy(), bundle.sample_rate, seed=seed).run()
                 made["semantic tokens"] = spoken.wave[0, :length]
-            return {name: scorers(wave, again) for name, again in made.items()}
+            return {name: fidelity(bench, wave, again) for name, again in made.items()}
 
         about = {"bundle": bundle.fingerprint, "semantic": semantic.fingerprint, "recording": _named(recording)}
         settings = {"seed": options.seed + number, "seconds": options.resynthesis_seconds, "versions": versions}

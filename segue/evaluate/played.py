@@ -1,0 +1,188 @@
+"""What is measured of piano continuations: notes, loudness and timbre, each against the recording's own continuation.
+
+cases -> measure -> (n,) values, NaN where one could not be had. A wave's statistics: onsets a second, a histogram of 12
+pitch classes, the mean and the deviation of its level, its long-term spectrum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segue import audio
+from segue.evaluate.bench import Bench
+from segue.evaluate.cases import Case, each
+from segue.evaluate.collapse import levels_db
+from segue.evaluate.section import Column
+from segue.evaluate.suite import Context
+from segue.semantic.features import SAMPLE_RATE, LogMel
+
+SCORERS = ("notes", "tempo")
+TITLES = {"notes": "notes", "tempo": "tempo"}
+STATISTICS = (
+    Column("onsets", "onsets a second", "neither", 2),
+    Column("loudness", "level, dB", "neither", 1),
+    Column("dynamics", "its deviation, dB", "neither", 1),
+    Column("key_kept", "pitch classes: cosine with the prompt's", "higher", 2),
+    Column("tempo_kept", "tempo is the prompt's", "higher", 2),
+)
+NEARER = (
+    Column("nearer_onsets", "onsets", "higher", 2),
+    Column("nearer_pitches", "pitch classes", "higher", 2),
+    Column("nearer_loudness", "loudness", "higher", 2),
+    Column("nearer", "all three", "higher", 2),
+    Column("nearer_timbre", "long-term spectrum", "higher", 2),
+)
+TIMBRE = (Column("timbre_named", "instrument named", "higher", 2),)
+_NOTES = ("onsets", "key_kept", "nearer_onsets", "nearer_pitches", "nearer")
+OF_SCORER = {"notes": _NOTES, "tempo": ("tempo_kept",)}
+TEMPO_WITHIN = 1.08
+"""Two tempi are one if their ratio, or its half or double, is not farther from 1: as metres of beat tracking allow."""
+ABOUT = (
+    "Notes by basic-pitch. Onset densities are compared by their ratio, pitch classes by total variation, loudness by "
+    "mean and deviation of its level; all three together are each divided by its mean between two pieces. Chance is "
+    "0.5. Instruments are told by the long-term spectrum, the nearest mean of the other recordings' of each. PESQ, "
+    "STOI, words, voices, DistillMOS and DNSMOS are only for speech."
+)
+_BANDS = 40
+_LEAST_ONSETS = 0.5
+_PITCH_CLASSES = 12
+
+
+@dataclass(frozen=True)
+class Playing:
+    """Statistics of a wave.
+
+    Attributes:
+        onsets: a second; NaN where notes weren't heard for.
+        pitches: (12,) shares of the pitch classes; all 0 without notes.
+        level: mean and deviation in dB of frames of 20 ms.
+        spectrum: (bands,) mean log-mel less its mean over bands, so that loudness is left out.
+        tempo: beats a minute; NaN where it can't be told.
+    """
+
+    onsets: float
+    pitches: np.ndarray
+    level: np.ndarray
+    spectrum: np.ndarray
+    tempo: float
+
+
+def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> dict[str, np.ndarray]:
+    """Every measure of the cases."""
+    ours = each(context, f"{what}: notes", rows, lambda row: playing(context, bench, row.wave))
+    truths = each(context, "own continuations: notes", rows, lambda row: playing(context, bench, row.truth))
+    prompts = each(context, "prompts: notes", rows, lambda row: playing(context, bench, row.prompt))
+    groups = [row.group for row in rows]
+    scale = scales(truths, groups)
+    near = np.array([_nearer(one, place, truths, groups, scale) for place, one in enumerate(ours)]).reshape(-1, 5)
+    pairs = list(zip(ours, prompts, strict=True))
+    return {
+        "onsets": np.array([one.onsets for one in ours]),
+        "loudness": np.array([one.level[0] for one in ours]),
+        "dynamics": np.array([one.level[1] for one in ours]),
+        "key_kept": np.array([_cosine(one.pitches, two.pitches) for one, two in pairs]),
+        "tempo_kept": np.array([same_tempo(one.tempo, two.tempo) for one, two in pairs]),
+        **{column.key: near[:, place] for place, column in enumerate(NEARER)},
+        "timbre_named": named(ours, truths, [row.speaker for row in rows], groups),
+    }
+
+
+def playing(context: Context, bench: Bench, wave: Tensor) -> Playing:
+    """A wave's (n,) statistics."""
+    rate = context.bundle.sample_rate
+    notes, levels = bench("notes", wave), levels_db(wave, rate)
+    pitches, onsets = np.zeros(_PITCH_CLASSES), math.nan
+    if notes is not None:
+        onsets = len(notes) / (len(wave) / rate)
+        pitches = np.bincount([int(note[2]) % _PITCH_CLASSES for note in notes], minlength=_PITCH_CLASSES).astype(float)
+        pitches /= max(1.0, pitches.sum())
+    level = np.array([levels.mean(), levels.std()]) if len(levels) else np.full(2, math.nan)
+    return Playing(onsets, pitches, level, _spectrum(wave, rate), bench.number("tempo", wave))
+
+
+def distances(one: Playing, two: Playing) -> np.ndarray:
+    """In onsets, pitch classes, loudness and long-term spectrum: (4,)."""
+    return np.array(
+        [
+            abs(math.log2((one.onsets + _LEAST_ONSETS) / (two.onsets + _LEAST_ONSETS))),
+            math.nan if math.isnan(one.onsets + two.onsets) else np.abs(one.pitches - two.pitches).sum() / 2,
+            np.linalg.norm(one.level - two.level),
+            np.linalg.norm(one.spectrum - two.spectrum),
+        ]
+    )
+
+
+def scales(truths: Sequence[Playing], groups: Sequence[int]) -> np.ndarray:
+    """Mean distance between the true continuations of two pieces: (4,); NaN where there is one piece alone."""
+    pairs = [
+        distances(one, truths[other])
+        for place, one in enumerate(truths)
+        for other in range(place + 1, len(truths))
+        if groups[place] != groups[other]
+    ]
+    return np.mean(pairs, axis=0) if pairs else np.full(4, math.nan)
+
+
+def _nearer(
+    made: Playing, place: int, truths: Sequence[Playing], groups: Sequence[int], scale: np.ndarray
+) -> list[float]:
+    """Share of the other pieces whose true continuation is farther from this piece's than what was made is."""
+    own = distances(made, truths[place])
+    others = [distances(truths[k], truths[place]) for k in range(len(truths)) if groups[k] != groups[place]]
+    if not others:
+        return [math.nan] * 5
+    table = np.array([own, *others])
+    together = (table[:, :3] / np.maximum(scale[:3], 1e-9)).sum(1, keepdims=True)
+    table = np.concatenate([table[:, :3], together, table[:, 3:]], axis=1)
+    wins = (table[0] < table[1:]) + 0.5 * (table[0] == table[1:])
+    return [float(value) for value in np.where(np.isnan(table).any(0), math.nan, wins.mean(0))]
+
+
+def named(
+    made: Sequence[Playing], truths: Sequence[Playing], speakers: Sequence[str | None], groups: Sequence[int]
+) -> np.ndarray:
+    """Whether the nearest mean spectrum of an instrument, from other recordings, is the right one's: (n,)."""
+    found = np.full(len(made), math.nan)
+    for case, one in enumerate(made):
+        of: dict[str, list[np.ndarray]] = {}
+        for place, speaker in enumerate(speakers):
+            if speaker is not None and groups[place] != groups[case]:
+                of.setdefault(speaker, []).append(truths[place].spectrum)
+        if speakers[case] in of and len(of) > 1:
+            near = {name: float(np.linalg.norm(np.mean(rows, axis=0) - one.spectrum)) for name, rows in of.items()}
+            found[case] = float(min(near, key=lambda name: near[name]) == speakers[case])
+    return found
+
+
+def same_tempo(one: float, two: float) -> float:
+    """1 if two tempi are one, or one the double of the other; NaN where one isn't known."""
+    if not (one > 0 and two > 0):
+        return math.nan
+    off = abs(math.log2(one / two))
+    return float(min(off, abs(off - 1)) <= math.log2(TEMPO_WITHIN))
+
+
+def notes(rows: Sequence[Case]) -> list[str]:
+    """What a reader should know of these recordings."""
+    if len({row.speaker for row in rows if row.speaker is not None}) < 2:
+        return ["Whose timbre it has is not measured: the manifest names fewer than two instruments as `speaker`."]
+    return []
+
+
+def _cosine(one: np.ndarray, two: np.ndarray) -> float:
+    size = float(np.linalg.norm(one) * np.linalg.norm(two))
+    return float(one @ two) / size if size else math.nan
+
+
+def _spectrum(wave: Tensor, rate: int) -> np.ndarray:
+    samples = audio.to_mono(wave.numpy(), rate, SAMPLE_RATE)
+    if len(samples) < SAMPLE_RATE // 10:
+        return np.full(_BANDS, math.nan)
+    mean = LogMel(_BANDS).raw(torch.from_numpy(samples)[None])[0].double().mean(0)
+    return np.asarray((mean - mean.mean()).numpy())
