@@ -175,8 +175,9 @@ class StageRun:
         layout, target = self._model.layout, self._model.stage.target
         read, positions, mask, lengths = self._read(start, done, stop)
         ahead = torch.stack([layout.ahead(done - start, stop - done, length) for length in lengths])
-        turns = self._model.transformer.rotation(ahead.to(read.device)).unbind(1)
-        decoder = self._runner.decoder(read.shape[0], read.shape[1] + len(turns))
+        steps = ahead.shape[1]
+        positions = torch.cat([positions.expand(len(ahead), -1), ahead.to(read.device)], dim=1)
+        decoder = self._runner.decoder(read.shape[0], read.shape[1] + steps)
         state = decoder.prefill(read, positions, mask)
         if not torch.isfinite(state).all():
             raise SegueError(f"{self._model.stage.name} stage: logits are not finite; its weights are damaged")
@@ -191,8 +192,8 @@ class StageRun:
                 if may_end:
                     classes = self._end(classes, frame)
                 self.tokens[:, slot, frame] = classes
-                if step + 1 < len(turns):
-                    state = decoder.step(classes + first, turns[step])
+                if step + 1 < steps:
+                    state = decoder.step(classes + first)
                 step += 1
             self.done = frame + 1
             if self._on_progress is not None:

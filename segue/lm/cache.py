@@ -4,7 +4,8 @@ The memory is allocated once. A step works in buffers that are also allocated on
 matrices that follow them, since on a CPU the calls cost as much as the arithmetic. What comes out of a step is the
 state (B, r): the hidden state already brought down to the width of the token table.
 
-Shapes: memory (depth, 2, B, kv_heads, max_length, head_dim), tokens (B, L), ids (B,), rotation (B or 1, head_dim / 2).
+Shapes: memory (depth, 2, B, kv_heads, max_length, head_dim), tokens (B, L), positions (B or 1, L + what will be read),
+ids (B,).
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class CachedDecoder:
         self._memory = like.new_empty(shape)
         self._layers = self._memory.flatten(0, 1)
         self._batch_size, self._max_length = batch_size, max_length
-        self._length = 0
+        self._length = self._read = 0
+        self._windowed = config.windowed
         self._mask: Tensor | None = None
         self._bias: Tensor | None = None
         if transformer.relative is not None:
@@ -74,7 +76,7 @@ class CachedDecoder:
 
         Args:
             tokens: (B, L), or (1, L) where all rows read the same: read once, kept for all.
-            positions: (B or 1, L).
+            positions: (B or 1, L + N): theirs, and those of the N tokens that may be read after them one by one.
             mask: (B, L) bool, False for padding on the left; None where there is none.
 
         Returns:
@@ -82,36 +84,37 @@ class CachedDecoder:
         """
         length = tokens.shape[1]
         assert length <= self._max_length, (length, self._max_length)
-        hidden, layers = self._transformer.read(tokens, positions, mask)
+        hidden, layers = self._transformer.read(tokens, positions[:, :length], mask)
         for memory, (keys, values) in zip(self._memory, layers, strict=True):
             memory[0, :, :, :length] = keys
             memory[1, :, :, :length] = values
-        self._length = length
+        self._length = self._read = length
+        self._times = positions
+        self._turns = self._transformer.rotation(positions[:, length:])[:, :, None].unbind(1)
         self._mask = None
         if mask is not None:
             self._mask = F.pad(mask, (0, self._max_length - length), value=True)[:, None, None]
         return self._transformer.embed_down(hidden[:, -1]).expand(self._batch_size, -1)
 
-    def step(self, ids: Tensor, rotation: Tensor) -> Tensor:
-        """Read one more token a row and return the state (B, r) after it.
-
-        Args:
-            ids: (B,).
-            rotation: (B or 1, head_dim / 2) complex, of the tokens' positions.
-        """
+    def step(self, ids: Tensor) -> Tensor:
+        """Read one more token (B,), at the next of the positions, and return the state (B, r) after it."""
         place, length = self._length, self._length + 1
         assert length <= self._max_length, self._max_length
         x = F.embedding(ids, self._embedding)
         newest = self._memory[:, :, :, :, place].unbind(0)
         kept = self._layers[:, :, :, :length].unbind(0)
         allowed = self._allowed(length)
-        rotation = rotation[:, None]
+        whole, inside = (None, allowed), self._inside(length, allowed)
         for index, (mix, out, gate_up, down) in enumerate(self._blocks):
             mix.times(unit(x), self._mixed)
             if self._bias is None:
-                self._turn(rotation)
+                self._turn(self._turns[place - self._read])
             newest[index].copy_(self._newest)
-            attended = F.scaled_dot_product_attention(self._queries, kept[2 * index], kept[2 * index + 1], allowed)
+            places, may = inside if self._windowed[index] else whole
+            keys, values = kept[2 * index : 2 * index + 2]
+            if places is not None:
+                keys, values = self._memory[index].index_select(3, places).unbind(0)
+            attended = F.scaled_dot_product_attention(self._queries, keys, values, may)
             x = out.add_times(x, attended.reshape(x.shape))
             x = down.add_times(x, activate(gate_up.times(unit(x)), self._config.activation))
         self._length = length
@@ -128,6 +131,17 @@ class CachedDecoder:
             return mask
         bias = self._bias[..., self._max_length - length :]
         return bias if mask is None else bias.masked_fill(~mask, -math.inf)
+
+    def _inside(self, length: int, allowed: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The places that a row's newest token sees through a window, None for all, and which of them each row sees."""
+        if not any(self._windowed):
+            return None, allowed
+        near = self._transformer.near(self._times[:, length - 1 : length], self._times[:, :length])[:, None, None]
+        near = near if allowed is None else near & allowed
+        places = torch.nonzero(near.any(dim=0).flatten()).flatten()
+        if len(places) == length:
+            return None, near
+        return places, near[..., places] if near.shape[0] > 1 else None
 
     def _turn(self, rotation: Tensor) -> None:
         if self._pairs is not None:

@@ -9,7 +9,7 @@
 `float32`, `bfloat16` (static and compiled), or `int8` with a scale a row (native and torch); `auto` takes bfloat16 on a
 GPU and int8 where the native engine has an instruction for it.
 
-Shapes: tokens (B or 1, L), ids (B,), rotation (B or 1, head_dim / 2), state (B, r or a little more).
+Shapes: tokens (B or 1, L), positions (B or 1, L + N), ids (B,), state (B, r or a little more).
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Decoder(Protocol):
     def prefill(self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:
         """Forget everything and read tokens; returns the state after the last one.
 
-        `tokens` is (B, L), or (1, L) where all rows read the same; `positions` (B or 1, L); `mask` (B or 1, L) is
-        False for padding on the left.
+        `tokens` is (B, L), or (1, L) where all rows read the same; `positions` (B or 1, L + N) are theirs and those
+        of up to N tokens that are read after them one by one; `mask` (B or 1, L) is False for padding on the left.
         """
 
-    def step(self, ids: Tensor, rotation: Tensor) -> Tensor:
-        """Read one more token a row; returns the state after it."""
+    def step(self, ids: Tensor) -> Tensor:
+        """Read one more token a row, at the next of the positions; returns the state after it."""
 
     def logits(self, state: Tensor, first: int, count: int) -> Tensor:
         """Logits (B, count) of the ids from `first` on."""

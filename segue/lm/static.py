@@ -4,7 +4,8 @@ A step's place is a number in a tensor, the new token's keys and values are copi
 at all of the memory up to a bound, less what is masked. The bound is a multiple of 256 tokens, so that a short past
 costs little; each bound is captured as a CUDA graph, or compiled, when it is first needed.
 
-Shapes: memory (depth, 2, B, kv_heads, max_length, head_dim), tokens (B, L), ids (B,), rotation (B or 1, head_dim / 2).
+Shapes: memory (depth, 2, B, kv_heads, max_length, head_dim), tokens (B, L), positions (B or 1, L + what will be read),
+ids (B,).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class StaticDecoder:
                 self._bias = transformer.relative.by_distance(self._max_length).to(dtype)
         # What a step reads and writes, at fixed addresses.
         self._ids = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self._turn = torch.zeros(batch_size, 1, config.head_dim // 2, 2, device=device)
+        self._times = torch.zeros(batch_size, self._max_length, device=device)
+        self._speeds = transformer.angles(torch.ones(1, device=device))
         self._place = torch.zeros(1, dtype=torch.long, device=device)
         self._starts = torch.zeros(batch_size, 1, 1, 1, dtype=torch.long, device=device)
         self._advance = torch.compile(self._read_one, dynamic=False) if compiled else self._read_one
@@ -72,23 +74,23 @@ class StaticDecoder:
         length = tokens.shape[1]
         assert length <= self._max_length, (length, self._max_length)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype == torch.bfloat16):
-            hidden, layers = self._transformer.read(tokens, positions, mask)
+            hidden, layers = self._transformer.read(tokens, positions[:, :length], mask)
         for memory, (keys, values) in zip(self._memory, layers, strict=True):
             memory[0, :, :, :length] = keys
             memory[1, :, :, :length] = values
         self._starts.zero_()
         if mask is not None:
             self._starts[:, 0, 0, 0] = length - mask.sum(dim=1)
+        self._times[:, : positions.shape[1]] = positions
         self._length = length
         self._place.fill_(length)
         weight = self._transformer.embed_down.weight
         return F.linear(hidden[:, -1].to(weight.dtype), weight).to(self._dtype).expand(self._batch_size, -1)
 
-    def step(self, ids: Tensor, rotation: Tensor) -> Tensor:
+    def step(self, ids: Tensor) -> Tensor:
         """As `CachedDecoder.step`: read one more token a row and return the state (B, r) after it."""
         assert self._length < self._max_length, self._max_length
         self._ids.copy_(ids)
-        self._turn.copy_(torch.view_as_real(rotation)[:, None])
         self._length += 1
         bound = -(-self._length // BOUND) * BOUND
         if self._device.type != "cuda":
@@ -110,26 +112,27 @@ class StaticDecoder:
         if self._bias is not None:
             bias = self._bias[:, back.clamp(min=0)].unflatten(0, (shared, -1))
             allowed = torch.where(allowed, bias, -math.inf)
+        now = self._times.index_select(1, self._place)
+        inside = allowed
+        if config.window_frames:
+            inside = allowed & self._transformer.near(now, self._times[:, :bound])[:, None, None]
+        angles = now[:, None] * self._speeds
+        cos, sin = angles.cos(), angles.sin()
         x = F.embedding(self._ids, self._embedding).float()
-        for (keys, values), (mix, out, gate_up, down) in zip(self._memory.unbind(0), self._blocks, strict=True):
+        layers = zip(self._memory.unbind(0), self._blocks, config.windowed, strict=True)
+        for (keys, values), (mix, out, gate_up, down), windowed in layers:
             mixed = F.linear(unit(x).to(self._dtype), mix).unflatten(-1, (-1, config.head_dim))
             turned, value = mixed[:, : heads + shared], mixed[:, heads + shared :]
             if self._bias is None:
-                turned = self._turned(turned)
+                turned = _turned(turned, cos, sin)
             keys.index_copy_(2, self._place, turned[:, heads:, None])
             values.index_copy_(2, self._place, value[:, :, None])
             queries = turned[:, :heads].unflatten(1, (shared, -1))
-            attended = F.scaled_dot_product_attention(queries, keys[:, :, :bound], values[:, :, :bound], allowed)
+            attended = F.scaled_dot_product_attention(queries, keys[:, :, :bound], values[:, :, :bound], inside if windowed else allowed)
             x = x + F.linear(attended.flatten(1), out)
             x = x + F.linear(activate(F.linear(unit(x).to(self._dtype), gate_up), config.activation), down)
         self._place.add_(1)
         return F.linear(unit(x).to(self._dtype), self._down)
-
-    def _turned(self, x: Tensor) -> Tensor:
-        """Pairs of (B, heads, head_dim) turned to the place, in real numbers, which compilers can fuse."""
-        a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = self._turn.unbind(-1)
-        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
 
     def _captured(self, bound: int) -> Callable[[], Tensor]:
         """A CUDA graph of the step, which is run before to warm up; what that leaves in the memory is written anew."""
@@ -149,3 +152,9 @@ class StaticDecoder:
             return state.clone()
 
         return replay
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Pairs of (B, heads, head_dim) turned by angles (B, 1, head_dim / 2), in real numbers, which compilers can fuse."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)

@@ -4,11 +4,14 @@ Pre-norm RMSNorm, few key/value heads, and one factorised token table (V, r) tha
 only the logits of the codebook that comes next are computed. Two choices are values: rotary positions that may be
 fractions, or T5's relative positions; SwiGLU, or a plain ReLU. The paper's recipe has the latter of each.
 
+Where positions are times, some blocks may attend through a window: to what sounds within so many codec frames of the
+token itself, in whatever stream of the sequence it stands, so that the prefix that describes the same moment is seen.
+
 Shapes: tokens (B, L) int64, positions (B, L) float32, hidden (B, L, width), rotation (B, L, head_dim / 2) complex64.
 
 Sources: Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021, RoFormer (rotary positions); Raffel et al. 2020, T5 (relative
 positions); Shazeer 2019 (multi-query attention) and 2020 (SwiGLU); Lan et al. 2019, ALBERT, section 3.1 (factorised
-embedding).
+embedding); Beltagy et al. 2020, Longformer, section 3 (windows, and blocks without one).
 """
 
 from __future__ import annotations
@@ -47,6 +50,9 @@ class TransformerConfig:
         rotary_base: ratio of the slowest to the fastest rotation.
         encoding: how positions are told: `rotary`, or T5's relative bias, which counts tokens and needs `index`.
         activation: of the feed-forward half.
+        window_frames: how far in time, in codec frames, a block with a window sees to either side; 0 for no windows.
+            It needs `time`.
+        global_every: where there are windows, every so manieth block sees everything; 0 for none.
 
     Raises:
         SegueError: for sizes that don't go together.
@@ -63,6 +69,8 @@ class TransformerConfig:
     rotary_base: float = 10000.0
     encoding: Encoding = later("rotary")  # noqa: RUF009
     activation: Activation = later("swiglu")  # noqa: RUF009
+    window_frames: int = later(0)
+    global_every: int = later(4)
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.depth, self.heads, self.feedforward, self.embedding_width)
@@ -74,6 +82,12 @@ class TransformerConfig:
             raise SegueError(f"transformer: dropout {self.dropout} must be at least 0 and below 1")
         if self.encoding == "t5" and self.positions != "index":
             raise SegueError(f"transformer: encoding t5 counts tokens; set positions to index, not {self.positions}")
+        if self.window_frames and self.positions != "time":
+            raise SegueError(f"transformer: window_frames {self.window_frames} needs positions time, not {self.positions}")
+        if min(self.window_frames, self.global_every) < 0:
+            raise SegueError(
+                f"transformer: window_frames {self.window_frames} and global_every {self.global_every} must be 0 or more"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -89,6 +103,12 @@ class TransformerConfig:
     def rotary_scale(self) -> float:
         """Radians a position of the fastest rotation: half a turn a codec frame, so that codebooks are told apart."""
         return math.pi if self.positions == "time" else 1.0
+
+    @property
+    def windowed(self) -> tuple[bool, ...]:
+        """For each block whether it attends through a window."""
+        every = self.global_every
+        return tuple(self.window_frames > 0 and (not every or (i + 1) % every > 0) for i in range(self.depth))
 
 
 class RMSNorm(nn.Module):
@@ -195,14 +215,15 @@ class Transformer(nn.Module):
         """
         rotation = self.rotation(positions) if self.relative is None else None
         allowed = None if mask is None else causal_mask(mask)
+        whole = causal_mask(torch.ones_like(tokens[:1], dtype=torch.bool)) if allowed is None else allowed
         if self.relative is not None:
-            if allowed is None:
-                allowed = causal_mask(torch.ones_like(tokens[:1], dtype=torch.bool))
-            allowed = self.relative(tokens.shape[1]).masked_fill(~allowed, -math.inf)
+            allowed = self.relative(tokens.shape[1]).masked_fill(~whole, -math.inf)
+        windowed = self.config.windowed
+        inside = whole & self.near(positions[:, :, None], positions[:, None])[:, None] if any(windowed) else None
         x = self.embed_up(F.embedding(tokens, self.table)).float()  # the residual stream adds up in full precision
         layers = []
-        for block in self.blocks:
-            x, layer = block(x, rotation, allowed, rng)
+        for block, window in zip(self.blocks, windowed, strict=True):
+            x, layer = block(x, rotation, inside if window else allowed, rng)
             layers.append(layer)
         return self.final_norm(x), layers
 
@@ -210,12 +231,20 @@ class Transformer(nn.Module):
         """Logits (..., count) of the ids from `first` on, from hidden states (..., width)."""
         return F.linear(self.embed_down(hidden), self.table[first : first + count])
 
-    def rotation(self, positions: Tensor) -> Tensor:
-        """Unit complex numbers (..., head_dim / 2) that turn a head's pairs by `positions` (...)."""
+    def angles(self, positions: Tensor) -> Tensor:
+        """Radians (..., head_dim / 2) by which `positions` (...) turn a head's pairs."""
         half = self.config.head_dim // 2
         speeds = self.config.rotary_base ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
-        angles = positions.float()[..., None] * (speeds * self.config.rotary_scale)
+        return positions.float()[..., None] * (speeds * self.config.rotary_scale)
+
+    def rotation(self, positions: Tensor) -> Tensor:
+        """Unit complex numbers (..., head_dim / 2) that turn a head's pairs by `positions` (...)."""
+        angles = self.angles(positions)
         return torch.polar(torch.ones_like(angles), angles)
+
+    def near(self, times: Tensor, others: Tensor) -> Tensor:
+        """Whether tokens at positions `times` and `others` lie within a window of each other, elementwise."""
+        return (times - others).abs() <= self.config.window_frames
 
     def _initialise(self, rng: torch.Generator | None) -> None:
         config = self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,6 +36,8 @@ CONFIGS = {
         activation="swiglu",
     ),
 }
+CONFIGS["windows"] = replace(CONFIGS["one shared head"], depth=3, window_frames=3, global_every=3)
+CONFIGS["windows alone"] = replace(CONFIGS["own heads"], window_frames=9, global_every=0)
 EXACT = ("torch", "native", "static")
 
 
@@ -65,18 +68,23 @@ def a_decoder(model: Transformer, batch: int, length: int, engine: str, weights:
     return make_decoder(model, batch, length, engine=engine, weights=weights)
 
 
-def some_tokens(batch: int, length: int) -> tuple[Tensor, Tensor]:
-    return torch.randint(0, IDS, (batch, length), generator=seeded(1)), torch.arange(length)[None].float()
+def some_tokens(batch: int, length: int, name: str = "") -> tuple[Tensor, Tensor]:
+    """With positions of one stream, or where there are windows of two that describe the same time."""
+    positions = torch.arange(length)[None].float()
+    if "windows" in name:
+        prefix = length // 3
+        positions = torch.cat([positions[:, :prefix] * 2 - 2, positions[:, : length - prefix] - 1], dim=1)
+    return torch.randint(0, IDS, (batch, length), generator=seeded(1)), positions
 
 
 def stepped(
     decoder: Decoder, model: Transformer, tokens: Tensor, positions: Tensor, prompt: int, mask: Tensor | None = None
 ) -> Tensor:
     """Logits (B, L - prompt + 1, 30) from the prompt's last token on."""
-    state = decoder.prefill(tokens[:, :prompt], positions[:, :prompt], None if mask is None else mask[:, :prompt])
+    state = decoder.prefill(tokens[:, :prompt], positions, None if mask is None else mask[:, :prompt])
     found = [decoder.logits(state, 21, 30)]
     for place in range(prompt, tokens.shape[1]):
-        state = decoder.step(tokens[:, place], model.rotation(positions[:, place]))
+        state = decoder.step(tokens[:, place])
         found.append(decoder.logits(state, 21, 30))
     return torch.stack(found, dim=1)
 
@@ -86,7 +94,7 @@ def stepped(
 @pytest.mark.parametrize("batch", [1, 7])
 def test_cached_is_uncached(engine, name, batch):
     model = a_model(CONFIGS[name])
-    tokens, positions = some_tokens(batch, 40)
+    tokens, positions = some_tokens(batch, 40, name)
     expected = model.logits(model(tokens, positions), 21, 30)
     decoder = a_decoder(model, batch, 40, engine)
     for prompt in (1, 15, 16, 17, 33):  # one decoder, used again
@@ -95,11 +103,11 @@ def test_cached_is_uncached(engine, name, batch):
 
 
 @pytest.mark.parametrize("engine", EXACT)
-@pytest.mark.parametrize("name", ["own heads", "paper"])
+@pytest.mark.parametrize("name", ["own heads", "paper", "windows", "windows alone"])
 def test_a_long_past_is_seen_whole(engine, name):
     """Beyond one chunk of the native engine's attention, and the last bucket of distances."""
     model = a_model(CONFIGS[name])
-    tokens, positions = some_tokens(1, 537)
+    tokens, positions = some_tokens(1, 537, name)
     expected = model.logits(model(tokens, positions), 21, 30)
     decoder = a_decoder(model, 1, 600, engine)
     for prompt in (250, 511):
@@ -108,10 +116,10 @@ def test_a_long_past_is_seen_whole(engine, name):
 
 
 @pytest.mark.parametrize("engine", EXACT)
-@pytest.mark.parametrize("name", ["own heads", "paper"])
+@pytest.mark.parametrize("name", ["own heads", "paper", "windows", "windows alone"])
 def test_padding_on_the_left_changes_nothing(engine, name):
     model = a_model(CONFIGS[name])
-    tokens, positions = some_tokens(3, 30)
+    tokens, positions = some_tokens(3, 30, name)
     mask = torch.arange(30) >= torch.tensor([[0], [9], [20]])
     decoder = a_decoder(model, 3, 30, engine)
     found = stepped(decoder, model, tokens, positions, 23, mask)
@@ -138,8 +146,8 @@ def test_batched_is_single(engine, weights, threads):
     found = {}
     for rows in (range(6), *([row] for row in range(6))):
         decoder = a_decoder(model, len(rows), 30, engine, weights)
-        decoder.prefill(tokens[:1, :5], positions[:, :5])
-        states = [decoder.step(tokens[rows, place], model.rotation(positions[:, place])) for place in range(5, 30)]
+        decoder.prefill(tokens[:1, :5], positions)
+        states = [decoder.step(tokens[rows, place]) for place in range(5, 30)]
         found[len(rows), rows[0]] = torch.stack([decoder.logits(state, 21, 30) for state in states], dim=1)
     for row in range(6):
         together, alone = found[6, 0][row], found[1, row][0]
@@ -158,12 +166,12 @@ def test_a_prompt_that_all_share_is_read_once(engine, weights, monkeypatch):
     read = model.read
     monkeypatch.setattr(model, "read", lambda tokens, *rest: rows.append(tokens.shape[0]) or read(tokens, *rest))
     for mask in (None, torch.arange(12)[None] >= 3):
-        states = [decoder.prefill(prompt, positions[:, :12], mask) for prompt in (tokens[:, :12], tokens[:1, :12])]
+        states = [decoder.prefill(prompt, positions, mask) for prompt in (tokens[:, :12], tokens[:1, :12])]
         after = []
         for state in states:
-            decoder.prefill(tokens[:, :12] if state is states[0] else tokens[:1, :12], positions[:, :12], mask)
+            decoder.prefill(tokens[:, :12] if state is states[0] else tokens[:1, :12], positions, mask)
             for place in range(12, 20):
-                state = decoder.step(tokens[:, place], model.rotation(positions[:, place]))
+                state = decoder.step(tokens[:, place])
             after.append(decoder.logits(state, 0, IDS))
         assert torch.allclose(*states, atol=1e-5) and torch.allclose(*after, atol=1e-4 if weights == "float32" else 0.1)
     assert set(rows) == {4, 1}

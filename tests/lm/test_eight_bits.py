@@ -33,12 +33,11 @@ def speech() -> tuple[segue.bundle.Bundle, dict[str, Tensor]]:
 def nats(model: StageModel, batch: TokenBatch, engine: str, weights: str) -> float:
     """Mean over the tokens of one sequence that a stage predicts."""
     decoder = make_decoder(model.transformer, 1, batch.tokens.shape[1], engine=engine, weights=weights)
-    turns = model.transformer.rotation(batch.positions)
-    state = decoder.prefill(batch.tokens[:, :1], batch.positions[:, :1])
+    state = decoder.prefill(batch.tokens[:, :1], batch.positions)
     losses = []
     for place in range(batch.tokens.shape[1]):
         if place:
-            state = decoder.step(batch.tokens[:, place], turns[:, place])
+            state = decoder.step(batch.tokens[:, place])
         slot = int(batch.slots[0, place])
         if slot >= 0:
             losses.append(F.cross_entropy(decoder.logits(state, *model.layout.slot(slot)), batch.classes[:, place]))

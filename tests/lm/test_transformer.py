@@ -40,13 +40,12 @@ def test_cached_logits_are_uncached_logits(kv_heads, batch):
     positions = torch.arange(12)[None] * 0.25
     expected = model.logits(model(tokens, positions), 10, 20)
     decoder = CachedDecoder(model, batch, 12)
-    turns = model.rotation(positions).unbind(1)
     for _ in range(2):
-        state = decoder.prefill(tokens[:, :5], positions[:, :5])
+        state = decoder.prefill(tokens[:, :5], positions)
         for place in range(5, 13):
             assert torch.allclose(decoder.logits(state, 10, 20), expected[:, place - 1], atol=1e-4)
             if place < 12:
-                state = decoder.step(tokens[:, place], turns[place])
+                state = decoder.step(tokens[:, place])
 
 
 @torch.inference_mode()
@@ -58,9 +57,9 @@ def test_bfloat16_decodes_too():
     model.bfloat16()
     assert model.logits(model(tokens, positions), 0, 50)[:, -1].float().sub(expected).abs().max() < 0.05
     decoder = CachedDecoder(model, 1, 8)
-    decoder.prefill(tokens[:, :6], positions[:, :6])
+    decoder.prefill(tokens[:, :6], positions)
     for place in (6, 7):
-        state = decoder.step(tokens[:, place], model.rotation(positions[:, place]))
+        state = decoder.step(tokens[:, place])
     assert decoder.logits(state, 0, 50).float().sub(expected).abs().max() < 0.05
 
 
@@ -73,10 +72,10 @@ def test_padding_on_the_left_changes_nothing():
     padded = torch.nn.functional.pad(tokens, (4, 0))
     shifted = torch.nn.functional.pad(positions, (4, 0))
     decoder = CachedDecoder(model, 1, 13)
-    state = decoder.prefill(padded[:, :9], shifted[:, :9], (torch.arange(9) >= 4)[None])
+    state = decoder.prefill(padded[:, :9], shifted, (torch.arange(9) >= 4)[None])
     for place in range(5, 9):
         assert torch.allclose(decoder.logits(state, 0, 50), expected[:, place - 1], atol=1e-4)
-        state = decoder.step(tokens[:, place], model.rotation(positions[:, place]))
+        state = decoder.step(tokens[:, place])
     assert torch.allclose(decoder.logits(state, 0, 50), expected[:, 8], atol=1e-4)
 
 

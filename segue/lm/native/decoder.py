@@ -3,7 +3,7 @@
 The prompt is read by PyTorch in float32; its keys and values are then laid out as the native step keeps them. Every
 width is padded to a multiple of 16 with zeros.
 
-Shapes: tokens (B, L), ids (B,), rotation (B or 1, head_dim / 2), state (B, r padded); panels as in product.h.
+Shapes: tokens (B, L), positions (B or 1, L + N), ids (B,), state (B, r padded); panels as in product.h.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, _Matrix) for name in ("mix", "out", "up", "down")),
         *((name, _POINTER) for name in ("keys", "values", "key_scales", "value_scales")),
+        ("windowed", _NUMBER),
     )
 
 
 class _Model(ctypes.Structure):
     _fields_ = (
         *((name, _NUMBER) for name in ("width", "heads", "kv_heads", "head_dim", "feedforward", "max_length")),
-        *((name, _NUMBER) for name in ("depth", "gated", "eight_bits")),
+        *((name, _NUMBER) for name in ("depth", "gated", "eight_bits", "window")),
         *((name, _POINTER) for name in ("embedding", "bias", "layers")),
         ("head", _Matrix),
     )
@@ -52,7 +53,7 @@ class _Model(ctypes.Structure):
 class _Step(ctypes.Structure):
     _fields_ = (
         *((name, _NUMBER) for name in ("batch", "place", "threads", "turns", "pairs")),
-        *((name, _POINTER) for name in ("ids", "starts", "rotation", "state")),
+        *((name, _POINTER) for name in ("ids", "starts", "rotation", "times", "state")),
     )
 
 
@@ -93,32 +94,35 @@ class NativeDecoder:
         """As `CachedDecoder.prefill`: forget everything, then read tokens (B or 1, L)."""
         length = tokens.shape[1]
         assert length <= self._max_length, (length, self._max_length)
-        hidden, layers = self._transformer.read(tokens, positions, mask)
+        hidden, layers = self._transformer.read(tokens, positions[:, :length], mask)
         for (keys, values, key_scales, value_scales), layer in zip(self._memory, layers, strict=True):
             new_keys, new_values = (_pad(part, 3) for part in layer)
             if self._eight_bits:
                 new_keys, key_scales[:, :, :length] = _unsigned(new_keys)
                 new_values, value_scales[:, :, :length] = _unsigned(new_values)
             side = 4 if self._eight_bits else 1
-            blocks = _lay(_fill(new_keys, LANES), side)
+            blocks = _lay(_pad(new_keys, 2), side)
             keys[:, :, : blocks.shape[2]] = blocks
-            columns = _lay(_fill(new_values, LANES).transpose(2, 3), side)
+            columns = _lay(_pad(new_values, 2).transpose(2, 3), side)
             values[:, :, :, : columns.shape[3]] = columns
         self._starts.zero_()
         if mask is not None:
             self._starts[:] = mask.shape[1] - mask.sum(dim=1)
-        self._step.place = length
+        self._turns = torch.view_as_real(self._transformer.rotation(positions[:, length:].T)).contiguous()
+        self._times = F.pad(positions.float(), (0, _padded(self._max_length) - positions.shape[1]))
+        step, self._read = self._step, length
+        step.place, step.turns, step.times = length, positions.shape[0], self._times.data_ptr()
         return _pad(self._transformer.embed_down(hidden[:, -1]), 1).expand(self._batch_size, -1)
 
-    def step(self, ids: Tensor, rotation: Tensor) -> Tensor:
+    def step(self, ids: Tensor) -> Tensor:
         """As `CachedDecoder.step`: read one more token a row and return the state (B, r padded) after it."""
         assert self._step.place < self._max_length, self._max_length
         assert ids.shape == (self._batch_size,), ids.shape
-        ids, turns = ids.contiguous(), torch.view_as_real(rotation).contiguous()
-        state = torch.empty(self._batch_size, self._head_rows)
+        ids, state = ids.contiguous(), torch.empty(self._batch_size, self._head_rows)
         step = self._step
-        step.ids, step.state, step.turns = ids.data_ptr(), state.data_ptr(), turns.shape[0]
-        step.rotation = turns.data_ptr() if self._transformer.relative is None else None
+        step.ids, step.state = ids.data_ptr(), state.data_ptr()
+        if self._transformer.relative is None:
+            step.rotation = self._turns[step.place - self._read].data_ptr()
         step.threads = 1 if self._alone else torch.get_num_threads()
         self._library.handle.segue_step(ctypes.byref(self._model), ctypes.byref(step))
         step.place += 1
@@ -147,7 +151,8 @@ class NativeDecoder:
         gated = config.activation == "swiglu"
         layers = (_Layer * config.depth)()
         memory = []
-        for layer, block in zip(layers, transformer.blocks, strict=True):
+        for layer, block, windowed in zip(layers, transformer.blocks, config.windowed, strict=True):
+            layer.windowed = windowed
             mixed, out, up, down = matrices(block)
             by_head = mixed.unflatten(0, (-1, dim)).clone()
             by_head[:heads] *= LOG2_E / math.sqrt(dim)
@@ -177,6 +182,7 @@ class NativeDecoder:
             depth=config.depth,
             gated=gated,
             eight_bits=self._eight_bits,
+            window=config.window_frames,
             embedding=embedding.data_ptr(),
             bias=bias,
             layers=ctypes.cast(layers, _POINTER),
@@ -214,11 +220,6 @@ def _pad(x: Tensor, *axes: int) -> Tensor:
     for axis in axes:
         x = F.pad(x, (*(0, 0) * (x.ndim - 1 - axis), 0, _padded(x.shape[axis]) - x.shape[axis]))
     return x
-
-
-def _fill(x: Tensor, multiple: int) -> Tensor:
-    """(B, heads, L, dim) with zeros behind, for L a multiple of `multiple`."""
-    return F.pad(x, (0, 0, 0, -x.shape[2] % multiple))
 
 
 def _lay(matrix: Tensor, side: int) -> Tensor:

@@ -33,18 +33,24 @@ constexpr float LOG2_E = 1.44269504f;
 // ---- The model and the step, as the caller (decoder.py) lays them out ----
 
 struct Matrix { const void* panel; const float* scales; int64_t rows, columns; };  // scales (rows), 8 bits alone
-struct Layer { Matrix mix, out, up, down; void *keys, *values; float *key_scales, *value_scales; };
+struct Layer {
+    Matrix mix, out, up, down;
+    void *keys, *values;
+    float *key_scales, *value_scales;
+    int64_t windowed;
+};
 struct Model {
-    int64_t width, heads, kv_heads, head_dim, feedforward, max_length, depth, gated, eight_bits;
+    int64_t width, heads, kv_heads, head_dim, feedforward, max_length, depth, gated, eight_bits, window;
     const float* embedding;  // (ids, width)
     const float* bias;       // (heads, max_length + 16): of the key max_length - 1 - i tokens back; or null
     const Layer* layers;     // `up` of a gated one: a block of the gate, a block of up, and so on
     Matrix head;
 };
 struct Step {
-    int64_t batch, place, threads, turns, pairs;  // place: the token's number; turns: rows of `rotation`
+    int64_t batch, place, threads, turns, pairs;  // place: the token's number; turns: rows of `rotation`, `times`
     const int64_t *ids, *starts;                  // (B), and the first token that each row may see
     const float* rotation;                        // (turns, pairs, 2) of a head's first 2 * pairs numbers, or null
+    const float* times;                           // (turns, max_length) of all tokens, for windows
     float* state;                                 // (B, rows of the head)
 };
 
@@ -61,8 +67,14 @@ struct Barrier {
     }
 };
 
+struct Run { long first, count; };  // blocks of 16 tokens that follow each other
+struct View {                       // what a row's newest token sees
+    std::vector<Run> runs;
+    long blocks;         // in all of them
+    const float* times;  // of all tokens, or null where there is no window
+};
 struct Shared { Room x, mixed, hidden, peaks, totals, attended; };
-struct Desk { Tray tray, weights; Room turned, scores, merged; };  // what a thread has to itself
+struct Desk { Tray tray, weights; Room turned, scores, merged; std::vector<View> views; };  // what a thread has to itself
 
 inline long share(long count, long thread, long threads) { return count * thread / threads; }
 
@@ -86,6 +98,35 @@ template <class W> struct Work {
         product(Panel<W>{(const W*)matrix.panel, matrix.scales, matrix.columns},
                 share(groups, thread, threads) * together, share(groups, thread + 1, threads) * together, in, s.batch,
                 out);
+    }
+
+    // What each row's newest token sees, of everything and through a window.
+    void look() {
+        desk.views.resize(2 * s.batch);
+        for (long b = 0; b < s.batch; b++) {
+            const long oldest = s.starts[b] / LANES, newest = s.place / LANES;
+            View &whole = desk.views[2 * b], &inside = desk.views[2 * b + 1];
+            whole.runs.assign(1, {oldest, newest + 1 - oldest});
+            whole.blocks = newest + 1 - oldest;
+            whole.times = nullptr;
+            if (!m.window) continue;
+            inside.runs.clear();
+            inside.blocks = 0;
+            inside.times = s.times + (s.turns > 1 ? b * m.max_length : 0);
+            for (long block = oldest; block <= newest; block++) {
+                if (largest(near(inside.times, block * LANES, Floats{}) + 1) <= 0) continue;
+                if (inside.runs.empty() || inside.runs.back().first + inside.runs.back().count < block)
+                    inside.runs.push_back({block, 0});
+                inside.runs.back().count++;
+                inside.blocks++;
+            }
+        }
+    }
+
+    // Scores of 16 tokens from `first` on, less those outside the window.
+    Floats near(const float* times, long first, Floats scores) {
+        const Floats apart = load<Floats>(times + first) - times[s.place];
+        return larger(apart, -apart) <= (float)m.window ? scores : Floats{} + UNSEEN;
     }
 
     void layer(const Layer& layer) {
@@ -147,30 +188,36 @@ template <class W> struct Work {
         std::fill_n(peaks + slot, group, UNSEEN);
         std::fill_n(totals + slot, group, 0.0f);
         std::fill_n(attended + slot * dim, group * dim, 0.0f);
-        const long oldest = s.starts[b] / LANES, blocks = s.place / LANES + 1 - oldest;
-        const long begin = (oldest + share(blocks, thread, threads)) * LANES;
-        const long end = (oldest + share(blocks, thread + 1, threads)) * LANES;
+        const View& view = desk.views[2 * b + layer.windowed];
+        long skip = share(view.blocks, thread, threads), left = share(view.blocks, thread + 1, threads) - skip;
         const float* queries = desk.turned.floats(0) + (b * (m.heads + m.kv_heads) + kv * group) * dim;
         const Vectors asked = ready<W>(desk.tray, queries, group, dim);
         float* scores = desk.scores.floats(group * CHUNK);
         const Panel<W> keys{(W*)layer.keys + start * dim, layer.key_scales ? layer.key_scales + start : nullptr, dim};
-        for (long first = begin; first < end; first += CHUNK) {
-            const long count = std::min(CHUNK, end - first);
-            product(keys, first / LANES, (first + count) / LANES, asked, group, {scores - first, count, false});
-            for (long g = 0; g < group; g++) {
-                const float* scales = layer.value_scales ? layer.value_scales + start + first : nullptr;
-                const float fade = soften(scores + g * count, first, count, b, kv * group + g, slot + g, scales);
-                float* to = attended + (slot + g) * dim;
-                if (fade != 1) for (long d = 0; d < dim; d++) to[d] *= fade;
+        for (const Run& run : view.runs) {
+            const long begin = (run.first + std::min(skip, run.count)) * LANES;
+            const long end = std::min(begin + left * LANES, (run.first + run.count) * LANES);
+            skip -= begin / LANES - run.first, left -= (end - begin) / LANES;
+            for (long first = begin; first < end; first += CHUNK) {
+                const long count = std::min(CHUNK, end - first);
+                product(keys, first / LANES, (first + count) / LANES, asked, group, {scores - first, count, false});
+                for (long g = 0; g < group; g++) {
+                    const float* scales = layer.value_scales ? layer.value_scales + start + first : nullptr;
+                    const float fade = soften(scores + g * count, first, count, b, kv * group + g, slot + g, scales,
+                                              view.times);
+                    float* to = attended + (slot + g) * dim;
+                    if (fade != 1) for (long d = 0; d < dim; d++) to[d] *= fade;
+                }
+                const Panel<W> values{(W*)layer.values + start * dim + first * LANES, nullptr, m.max_length};
+                product(values, 0, dim / LANES, ready<W>(desk.weights, scores, group, count), group,
+                        {attended + slot * dim, dim, true});
             }
-            const Panel<W> values{(W*)layer.values + start * dim + first * LANES, nullptr, m.max_length};
-            product(values, 0, dim / LANES, ready<W>(desk.weights, scores, group, count), group,
-                    {attended + slot * dim, dim, true});
         }
     }
 
     // Scores of tokens `first` on to weights, times the values' scales; how much earlier weights shrink by it.
-    float soften(float* scores, long first, long count, long b, long head, long slot, const float* scales) {
+    float soften(float* scores, long first, long count, long b, long head, long slot, const float* scales,
+                 const float* times) {
         Floats top = Floats{} + UNSEEN, sums = {};
         for (long i = 0; i < count; i += LANES) {
             Floats v = load<Floats>(scores + i);
@@ -179,6 +226,7 @@ template <class W> struct Work {
             if (first + i < s.starts[b] || first + i + LANES > s.place + 1)
                 for (long k = 0; k < LANES; k++)
                     if (first + i + k < s.starts[b] || first + i + k > s.place) v[k] = UNSEEN;
+            if (times) v = near(times, first + i, v);
             store(scores + i, v);
             top = larger(top, v);
         }
@@ -249,6 +297,7 @@ template <class W> void step(const Model& m, const Step& s) {
 #endif
         Work<W> work{m, s, dim, m.heads / m.kv_heads, wide, x, mixed, hidden, peaks, totals, attended, barrier, desk,
                      thread, threads};
+        work.look();
         for (long i = 0; i < m.depth; i++) work.layer(m.layers[i]);
         work.multiply(m.head, work.vectors(x, m.width, true), {s.state, m.head.rows, false});
     }
