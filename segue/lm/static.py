@@ -128,7 +128,9 @@ class StaticDecoder:
             keys.index_copy_(2, self._place, turned[:, heads:, None])
             values.index_copy_(2, self._place, value[:, :, None])
             queries = turned[:, :heads].unflatten(1, (shared, -1))
-            attended = F.scaled_dot_product_attention(queries, keys[:, :, :bound], values[:, :, :bound], inside if windowed else allowed)
+            attended = F.scaled_dot_product_attention(
+                queries, keys[:, :, :bound], values[:, :, :bound], inside if windowed else allowed
+            )
             x = x + F.linear(attended.flatten(1), out)
             x = x + F.linear(activate(F.linear(unit(x).to(self._dtype), gate_up), config.activation), down)
         self._place.add_(1)

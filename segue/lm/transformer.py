@@ -83,7 +83,9 @@ class TransformerConfig:
         if self.encoding == "t5" and self.positions != "index":
             raise SegueError(f"transformer: encoding t5 counts tokens; set positions to index, not {self.positions}")
         if self.window_frames and self.positions != "time":
-            raise SegueError(f"transformer: window_frames {self.window_frames} needs positions time, not {self.positions}")
+            raise SegueError(
+                f"transformer: window_frames {self.window_frames} needs positions time, not {self.positions}"
+            )
         if min(self.window_frames, self.global_every) < 0:
             raise SegueError(
                 f"transformer: window_frames {self.window_frames} and global_every {self.global_every} must be 0 or more"

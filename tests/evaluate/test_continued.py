@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import stubs
+import scorer_stubs as stubs
 import tiny
 import torch
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-import stubs
+import scorer_stubs as stubs
 import tiny
 import torch
 

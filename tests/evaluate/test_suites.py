@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scorer_stubs as stubs
 import soundfile
-import stubs
 import tiny
 import torch
 
