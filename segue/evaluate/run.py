@@ -42,6 +42,8 @@ PACKAGES = (
     "distillmos",
     "xls-r-sqa",
     "speechmos",
+    "onnxruntime",
+    "librosa",
     "faster-whisper",
     "jiwer",
     "Resemblyzer",

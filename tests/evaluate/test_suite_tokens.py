@@ -185,17 +185,21 @@ def test_labels_and_scores_are_kept(bundle, spoken, tmp_path, monkeypatch):
             heard.append(len(wave))
             return super().__call__(wave, transcript)
 
-    class Scorer:
+    class Bench:
         versions = missing = {}  # noqa: RUF012
 
-        def __init__(self, speech, sample_rate):
+        def __init__(self, *asked):
             pass
 
-        def __call__(self, original, made):
-            return {"pesq": float((original - made).abs().mean()), "visqol": math.nan}
+        def ready(self):
+            pass
+
+    def distance(bench, original, made):
+        return {"pesq": float((original - made).abs().mean()), "visqol": math.nan}
 
     monkeypatch.setattr(tokens, "PhoneAligner", Counting)
-    monkeypatch.setattr(tokens, "Scorers", Scorer)
+    monkeypatch.setattr(tokens, "Bench", Bench)
+    monkeypatch.setattr(tokens, "fidelity", distance)
     options = tokens.Options(limit=4, seconds=1.0, resynthesised=1, resynthesis_seconds=0.4)
     keep = Cache(tmp_path).value
     first = tokens.run(bundle, bundle.semantic, [spoken], options, keep=keep)
