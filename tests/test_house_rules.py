@@ -32,7 +32,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
 VERBS = (
-    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen"
+    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen",
+    "pairs",
 )  # fmt: skip
 OPTIONAL = {
     "pyarrow": {"data/store.py"},
@@ -42,6 +43,7 @@ OPTIONAL = {
     "mido": {"evaluate/notes.py"},
     "matplotlib": {"evaluate/plots.py"},
     "resemblyzer": {"evaluate/quality.py"},
+    "hibari": {"evaluate/pairs/synthesis.py"},
     "pesq": {"evaluate/quality.py"},
     "visqol": {"evaluate/quality.py"},
     "transformers": {"published.py", "semantic/pretrained.py"},
