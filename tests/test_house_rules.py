@@ -32,7 +32,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
 VERBS = (
-    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen"
+    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen",
+    "pairs",
 )  # fmt: skip
 OPTIONAL = {
     "pyarrow": {"data/store.py"},
@@ -52,6 +53,7 @@ OPTIONAL = {
     "jiwer": {"evaluate/scorers/words.py"},
     "basic_pitch": {"evaluate/scorers/notes.py"},
     "librosa": {"evaluate/scorers/tempo.py"},
+    "hibari": {"evaluate/pairs/synthesis.py"},
     "transformers": {"published.py", "semantic/pretrained.py"},
     "huggingface_hub": {"published.py"},
     "silero_vad": {"data/voice.py"},

@@ -15,6 +15,7 @@ from segue.cli.describe import info
 from segue.cli.doctor import doctor
 from segue.cli.evaluate import mount as mount_evaluate
 from segue.cli.listen import listen_make, listen_score, listen_serve
+from segue.cli.pairs import pairs_app
 from segue.cli.sound import continue_, generate, reconstruct
 from segue.cli.tokenize import tokenize
 from segue.cli.tokens import tokens
@@ -46,6 +47,7 @@ app.command()(doctor)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 mount_evaluate(evaluate_app)
+evaluate_app.add_typer(pairs_app, name="pairs")
 app.add_typer(listen_app, name="listen")
 listen_app.command("make")(listen_make)
 listen_app.command("serve")(listen_serve)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segue import audio
 from segue.evaluate.recordings import Recording
 from segue.evaluate.suite import Context
 from segue.generate.continuation import System
@@ -49,9 +50,10 @@ class Made:
 
 
 def usable(context: Context) -> list[int]:
-    """Numbers of the recordings that are long enough to be gone on with."""
+    """Numbers of the recordings that can be gone on with: long enough, and not silent as long as the prompt."""
     least = context.prompt_seconds + LEAST_SECONDS
-    return [number for number, recording in enumerate(context.recordings) if recording.seconds >= least]
+    long = [number for number, recording in enumerate(context.recordings) if recording.seconds >= least]
+    return [number for number in long if _audible(context, number)]
 
 
 def continuations(context: Context, system: System = "full", seeds: Sequence[int] = (0,)) -> Iterator[Made]:
@@ -81,6 +83,13 @@ def reconstruction(context: Context, number: int) -> Tensor:
     return context.cache.wave(
         key, bundle.sample_rate, lambda: bundle.reconstruct(recording.wave(bundle.sample_rate)[:end])
     )
+
+
+def _audible(context: Context, number: int) -> bool:
+    """Whether a recording's prompt is no mere silence, which can't be gone on with."""
+    rate = context.bundle.sample_rate
+    prompt = context.recordings[number].wave(rate)[: seconds_to_samples(context.prompt_seconds, rate)]
+    return float(prompt.abs().max()) >= 10 ** (audio.SILENCE_DB / 20)
 
 
 def _made(context: Context, number: int, system: System, seed: int) -> Made:

@@ -12,7 +12,7 @@ import tiny
 from segue.errors import SegueError
 from segue.evaluate import section
 from segue.evaluate.cache import Cache
-from segue.evaluate.generations import continuations
+from segue.evaluate.generations import continuations, usable
 from segue.evaluate.measures import Figure
 from segue.evaluate.recordings import held_out
 from segue.evaluate.section import Column, Player, Plot, Section, Table
@@ -57,6 +57,16 @@ def test_a_continuation_is_made_once(bundle, folder, tmp_path, monkeypatch):
     again = list(continuations(context, "full", (0, 1)))
     assert all(one.wave.equal(two.wave) and one.truth.equal(two.truth) for one, two in zip(first, again, strict=True))
     assert [one.repeated for one in first] == [two.repeated for two in again]
+
+
+def test_a_silent_prompt_is_passed_over(bundle, tmp_path):
+    for number in range(2):
+        wave = tiny.sound(4.0, number)
+        wave[: (1 - number) * tiny.RATE] = 0
+        soundfile.write(tmp_path / f"{number}.wav", wave, tiny.RATE)
+    found, _ = held_out([tmp_path], 10, 4.0, 0)
+    context = Context(bundle, tuple(found), "speech", tmp_path, Cache(tmp_path / "cache"), 0, 1.0, 0.4)
+    assert usable(context) == [1]
 
 
 def test_kept_results_are_told_apart_by_their_key_alone(tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ MOST_GAIN_DB = 6.0
 LEAST_LEVEL_DB = -50.0
 _WINDOW_SECONDS = 0.02
 _DRAWS = 10
+_KEPT = 64
+"""Recordings in memory."""
 ROUNDS = 3
 """Pairs of a kind that one recording gives, at most."""
 
@@ -92,12 +95,11 @@ def from_recordings(
     order = random.Random(seed).sample(long, len(long))
     partners = {one.item.id: _partners(one, long) for one in long}
     made = dict.fromkeys(KINDS, 0)
-    waves: dict[str, Tensor] = {}
+    by_id = {one.item.id: one for one in long}
+    kept = lru_cache(_KEPT)(lambda name: by_id[name].wave(sample_rate))
 
     def wave_of(one: Recording) -> Tensor:
-        if one.item.id not in waves:
-            waves[one.item.id] = one.wave(sample_rate)
-        return waves[one.item.id]
+        return kept(one.item.id)
 
     for turn in range(ROUNDS):
         for place, one in enumerate(order):
