@@ -134,11 +134,14 @@ def read_file(path: Path, key: Key) -> list[Answer]:
         SegueError: see `collect`.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise SegueError(f"{path}: {path.stat().st_size} bytes; answers to a listening test are far shorter")
-        whole = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SegueError(f"{path}: can't be read ({error.strerror})") from error
+    if len(content) > MOST_BYTES:
+        raise SegueError(f"{path}: beyond {MOST_BYTES} bytes; answers to a listening test are far shorter")
+    try:
+        whole = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise SegueError(f"{path}: no JSON, or cut off; ask the rater for the file once more") from error
     try:

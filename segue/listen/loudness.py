@@ -24,10 +24,10 @@ _HIGH_PASS = ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621))
 
 def loudness(wave: Tensor, sample_rate: int) -> float:
     """Integrated loudness in LUFS; -inf where all of it is silent. A wave below 400 ms is one block."""
-    weighted = _weighted(wave.double(), sample_rate)
-    size = min(round(_BLOCK_SECONDS * sample_rate), weighted.shape[0])
+    size = min(round(_BLOCK_SECONDS * sample_rate), wave.shape[0])
     if size == 0:
         return -math.inf
+    weighted = _weighted(wave.double(), sample_rate)
     power = weighted.unfold(0, size, max(1, size // 4)).square().mean(1)
     power = power[_lufs(power) > SILENT]
     if not len(power):

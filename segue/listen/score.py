@@ -124,9 +124,9 @@ def _found(key: Key, sessions: Sequence[Session], seed: int) -> Found:
         over = bootstrap(
             range(len(answers)), [one.rater for one in answers], lambda rows: float(marks[rows].mean()), seed
         )
-    units: dict[tuple[int, What | None], list[bool]] = defaultdict(list)
+    units: dict[tuple[int, What | None], list[int]] = defaultdict(list)
     for one in answers:
-        units[one.unit].append(one.mark)
+        units[one.unit].append(one.answer if key.kind == "real" else int(one.mark))
     found = None
     if key.kind == "real":
         made, real = ([one.mark for one in answers if one.trial.right == right] for right in (2, 1))

@@ -11,7 +11,9 @@ import errno
 import json
 import os
 import re
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -112,7 +114,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A rater who goes away in the middle is nothing to be told of."""
+        """A fault of ours is told, without who asked; a rater who goes away in the middle is none."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):
