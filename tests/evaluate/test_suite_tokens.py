@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import scorer_stubs
 import soundfile
 import tiny
 import torch
@@ -185,17 +186,10 @@ def test_labels_and_scores_are_kept(bundle, spoken, tmp_path, monkeypatch):
             heard.append(len(wave))
             return super().__call__(wave, transcript)
 
-    class Scorer:
-        versions = missing = {}  # noqa: RUF012
-
-        def __init__(self, speech, sample_rate):
-            pass
-
-        def __call__(self, original, made):
-            return {"pesq": float((original - made).abs().mean()), "visqol": math.nan}
-
     monkeypatch.setattr(tokens, "PhoneAligner", Counting)
-    monkeypatch.setattr(tokens, "Scorers", Scorer)
+    scorer_stubs.use(
+        monkeypatch, pesq=lambda original, made: float(abs(original - made).mean()), visqol=lambda *waves: math.nan
+    )
     options = tokens.Options(limit=4, seconds=1.0, resynthesised=1, resynthesis_seconds=0.4)
     keep = Cache(tmp_path).value
     first = tokens.run(bundle, bundle.semantic, [spoken], options, keep=keep)
