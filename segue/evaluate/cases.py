@@ -7,9 +7,9 @@ continuations through the codec: what a continuation of the same sound could be 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from segue.evaluate.suite import Context
 from segue.generate.continuation import System
 from segue.units import seconds_to_samples
 
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 ANCHOR = "the recording itself, through the codec"
 NAMES: dict[System, str] = {
     "full": "continuation",
@@ -97,22 +99,24 @@ def wrong(context: Context, case: Case) -> Faults:
     return faults(case.prompt, case.wave, said, context.bundle.sample_rate)
 
 
-def each(context: Context, what: str, rows: Sequence[Case], make: Callable[[Case], Any]) -> list[Any]:
-    """A value a case, with the progress told."""
-    return list(_told(context, what, rows, make))
-
-
-def _told(context: Context, what: str, rows: Sequence[Case], make: Callable[[Case], Any]) -> Iterator[Any]:
+def each(context: Context, what: str, rows: Sequence[Row], make: Callable[[Row], Value]) -> list[Value]:
+    """A value a row, with the progress told."""
+    found = []
     for done, row in enumerate(rows):
         context.tell(what, done, len(rows))
-        yield make(row)
+        found.append(make(row))
     context.tell(what, len(rows), len(rows))
+    return found
 
 
 def means(
-    context: Context, rows: Sequence[Case], values: Mapping[str, Sequence[float] | np.ndarray]
+    context: Context, groups: Sequence[int], values: Mapping[str, Sequence[float] | np.ndarray]
 ) -> dict[str, Figure | None]:
-    """Each measure's mean over cases with its interval over groups; None where no case has a value."""
-    groups = [row.group for row in rows]
+    """Each measure's mean over rows with its interval over groups; None where no row has a value."""
     found = {key: measures.mean(list(column), groups, context.seed) for key, column in values.items()}
     return {key: None if math.isnan(figure.value) else figure for key, figure in found.items()}
+
+
+def groups_of(rows: Sequence[Case]) -> list[int]:
+    """What the bootstrap draws, a number a case."""
+    return [row.group for row in rows]

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from segue.evaluate.bench import Bench
-from segue.evaluate.cases import Case, case_of, each, means, tokens
+from segue.evaluate.cases import Case, case_of, each, groups_of, means, tokens
 from segue.evaluate.generations import continuations, usable
 from segue.evaluate.section import Column, Table
 from segue.evaluate.suite import Context
@@ -59,7 +59,7 @@ def diversity(context: Context, bench: Bench | None) -> tuple[Table, list[str]]:
     found = {}
     for title, distances in (("takes of one prompt", within), ("continuations of two recordings", between)):
         table = np.array(each(few, f"diversity: {title}", first, distances), dtype=float).reshape(-1, 2)
-        found[title] = means(few, first, {"tokens": table[:, 0], "voice": table[:, 1]})
+        found[title] = means(few, groups_of(first), {"tokens": table[:, 0], "voice": table[:, 1]})
     columns = COLUMNS if bench is not None else COLUMNS[:1]
     note = f"Diversity: {TAKES} takes of {len(first)} prompts. The same take has distance 0."
     return Table("diversity", "Takes with different seeds", columns, found), [note]

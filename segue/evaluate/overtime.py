@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from segue.evaluate.bench import Bench
-from segue.evaluate.cases import Case, each, means
+from segue.evaluate.cases import Case, each, groups_of, means
+from segue.evaluate.measures import Figure
 from segue.evaluate.section import Column, Table
 from segue.evaluate.suite import Context
 from segue.units import seconds_to_samples
@@ -46,6 +47,6 @@ def over_time(context: Context, bench: Bench, rows: Sequence[Case]) -> Table:
         table = np.array(each(context, f"over time: {title}", lasting, measured), dtype=float)
         keys = ("similarity", "distillmos", "similarity_anchor", "distillmos_anchor")
         columns = {key: table[:, number] for number, key in enumerate(keys)}
-        found[title] = means(context, lasting, columns)
-        found[title]["cases"] = means(context, lasting[:1], {"cases": [len(lasting)]})["cases"]
+        found[title] = means(context, groups_of(lasting), columns)
+        found[title]["cases"] = Figure(float(len(lasting)))
     return Table("over_time", "Over time", COLUMNS, found)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segue import audio
 from segue.evaluate.bench import Bench
-from segue.evaluate.cases import Case, each
+from segue.evaluate.cases import Case, each, groups_of
 from segue.evaluate.collapse import levels_db
 from segue.evaluate.section import Column
 from segue.evaluate.suite import Context
@@ -78,7 +78,7 @@ def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> d
     ours = each(context, f"{what}: notes", rows, lambda row: playing(context, bench, row.wave))
     truths = each(context, "own continuations: notes", rows, lambda row: playing(context, bench, row.truth))
     prompts = each(context, "prompts: notes", rows, lambda row: playing(context, bench, row.prompt))
-    groups = [row.group for row in rows]
+    groups = groups_of(rows)
     scale = scales(truths, groups)
     near = np.array([_nearer(one, place, truths, groups, scale) for place, one in enumerate(ours)]).reshape(-1, 5)
     pairs = list(zip(ours, prompts, strict=True))
@@ -86,7 +86,7 @@ def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> d
         "onsets": np.array([one.onsets for one in ours]),
         "loudness": np.array([one.level[0] for one in ours]),
         "dynamics": np.array([one.level[1] for one in ours]),
-        "key_kept": np.array([_cosine(one.pitches, two.pitches) for one, two in pairs]),
+        "key_kept": np.array([cosine(one.pitches, two.pitches) for one, two in pairs]),
         "tempo_kept": np.array([same_tempo(one.tempo, two.tempo) for one, two in pairs]),
         **{column.key: near[:, place] for place, column in enumerate(NEARER)},
         "timbre_named": named(ours, truths, [row.speaker for row in rows], groups),
@@ -175,7 +175,8 @@ def notes(rows: Sequence[Case]) -> list[str]:
     return []
 
 
-def _cosine(one: np.ndarray, two: np.ndarray) -> float:
+def cosine(one: np.ndarray, two: np.ndarray) -> float:
+    """Of two histograms; NaN where one is empty."""
     size = float(np.linalg.norm(one) * np.linalg.norm(two))
     return float(one @ two) / size if size else math.nan
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from segue.evaluate import frechet
 from segue.evaluate.bench import Bench
-from segue.evaluate.cases import Case, each, means, wrong
+from segue.evaluate.cases import Case, each, groups_of, means, wrong
 from segue.evaluate.collapse import NOISE_SHARE, SILENCE_SECONDS, SILENT_BELOW_DB
 from segue.evaluate.identity import identity
 from segue.evaluate.measures import Figure
@@ -87,7 +87,7 @@ def spoken(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> V
     names = sorted({row.speaker for row in rows if row.speaker is not None})
     speakers = [-1 if row.speaker is None else names.index(row.speaker) for row in rows]
     made, prompts = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    who = identity(made, prompts, [row.group for row in rows], speakers)
+    who = identity(made, prompts, groups_of(rows), speakers)
     quality = np.array(each(context, f"{what}: quality", rows, qualities), dtype=float).reshape(len(rows), 3)
     return {
         "similarity": who.own,
@@ -104,10 +104,10 @@ def figures(context: Context, rows: Sequence[Case], values: Values) -> dict[str,
 
     Where the waves are those continuations themselves the distance would be 0 by its definition, and is left out.
     """
-    found = means(context, rows, values)
+    found = means(context, groups_of(rows), values)
     if all(row.wave is row.truth or row.wave.equal(row.truth) for row in rows):
         return found
-    rate, groups = context.bundle.sample_rate, [row.group for row in rows]
+    rate, groups = context.bundle.sample_rate, groups_of(rows)
     ours = [frechet.moments(row.wave, rate) for row in rows]
     theirs = [frechet.moments(row.truth, rate) for row in rows]
     figure = frechet.figure(ours, theirs, groups, context.seed)
@@ -116,7 +116,7 @@ def figures(context: Context, rows: Sequence[Case], values: Values) -> dict[str,
 
 def paired(context: Context, rows: Sequence[Case], ours: Values, theirs: Values, key: str) -> Figure | None:
     """The mean difference of a measure between two systems on the same recordings."""
-    return means(context, rows, {key: ours[key] - theirs[key]})[key]
+    return means(context, groups_of(rows), {key: ours[key] - theirs[key]})[key]
 
 
 def halves(context: Context, rows: Sequence[Case]) -> Figure:

@@ -164,5 +164,5 @@ def test_silence_has_no_notes_and_no_key(monkeypatch):
     context = SimpleNamespace(bundle=SimpleNamespace(sample_rate=tiny.RATE))
     bench = Bench(played.SCORERS, "piano", tiny.RATE)
     found = played.playing(context, bench, torch.zeros(32_000))
-    assert found.onsets == 0 and found.pitches.sum() == 0 and math.isnan(played._cosine(found.pitches, np.ones(12)))
+    assert found.onsets == 0 and found.pitches.sum() == 0 and math.isnan(played.cosine(found.pitches, np.ones(12)))
     assert math.isnan(played.playing(context, bench, torch.zeros(2)).onsets)

@@ -160,6 +160,6 @@ def test_real_scorers_bear_silence_and_shreds(name):
     if name in bench.missing:
         pytest.skip(bench.missing[name])
     assert sound is not None
-    for wave in (torch.zeros(32_000), NOTHING, torch.zeros(2), torch.ones(32_000)):
+    for wave in (torch.zeros(16_000), NOTHING, torch.zeros(2)):
         bench(name, *(WAVE, wave)[-(2 if name in PAIRS else 1) :])
     assert bench.failed[name]

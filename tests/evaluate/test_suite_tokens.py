@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import scorer_stubs
 import soundfile
 import tiny
 import torch
@@ -185,21 +186,10 @@ def test_labels_and_scores_are_kept(bundle, spoken, tmp_path, monkeypatch):
             heard.append(len(wave))
             return super().__call__(wave, transcript)
 
-    class Bench:
-        versions = missing = {}  # noqa: RUF012
-
-        def __init__(self, *asked):
-            pass
-
-        def ready(self):
-            pass
-
-    def distance(bench, original, made):
-        return {"pesq": float((original - made).abs().mean()), "visqol": math.nan}
-
     monkeypatch.setattr(tokens, "PhoneAligner", Counting)
-    monkeypatch.setattr(tokens, "Bench", Bench)
-    monkeypatch.setattr(tokens, "fidelity", distance)
+    scorer_stubs.use(
+        monkeypatch, pesq=lambda original, made: float(abs(original - made).mean()), visqol=lambda *waves: math.nan
+    )
     options = tokens.Options(limit=4, seconds=1.0, resynthesised=1, resynthesis_seconds=0.4)
     keep = Cache(tmp_path).value
     first = tokens.run(bundle, bundle.semantic, [spoken], options, keep=keep)

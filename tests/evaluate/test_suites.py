@@ -173,6 +173,63 @@ def test_nobody_told_who_speaks(context, monkeypatch):
     assert rows(found, "identity")["continuation"]["similarity"] is not None
 
 
+def test_words_are_counted_against_the_transcript_and_against_the_original(context, monkeypatch):
+    stubs.use(monkeypatch)
+    found = suites.suite("acoustic")(context())
+    table = rows(found, "acoustic")
+    assert list(table) == ["original", "through the codec", "from its semantic tokens"]
+    assert table["original"]["wer"] is not None and table["original"]["wer_heard"] is None
+    assert table["through the codec"]["wer_heard"].value == 0 == table["through the codec"]["cer_heard"].value
+    assert table["from its semantic tokens"]["wer_heard"].value > 0
+    assert table["through the codec"]["speaker_similarity"].value == pytest.approx(1, abs=1e-4)
+    assert table["original"]["speaker_similarity"] is None and table["original"]["distillmos"].value > 0
+    assert any("1 of 7 recordings have a transcript" in note for note in found.notes)
+    told = {row["recording"]: row["by_transcript"] for row in found.details["original"]}
+    assert sum(one is not None for one in told.values()) == 1 and found.not_measured == {}
+
+
+def test_without_a_transcript_words_are_counted_against_the_original_alone(context, monkeypatch):
+    stubs.use(monkeypatch, words=stubs.words)
+    here = context(recordings=[replace(one, seconds=2.0) for one in context().recordings if one.seconds > 3])
+    found = suites.suite("acoustic")(here)  # the one with a transcript is used in part, so that it doesn't fit
+    assert "no transcript" in found.not_measured["wer"] and rows(found, "acoustic")["original"]["wer"] is None
+    stubs.use(monkeypatch, words=ImportError("no whisper"))
+    gone = suites.suite("acoustic")(context(recordings=here.recordings[:1], seed=5))
+    assert "pip install words" in gone.not_measured["wer_heard"] or "no whisper" in gone.not_measured["wer_heard"]
+
+
+def test_piano_is_made_again_and_heard_by_its_notes(context, monkeypatch):
+    stubs.use(monkeypatch)
+    table = rows(suites.suite("acoustic")(context("piano")), "acoustic")
+    assert table["through the codec"]["pitches"].value == pytest.approx(1)
+    assert table["from its semantic tokens"]["timbre"].value > table["through the codec"]["timbre"].value == 0
+    assert set(table["original"]) == {"onsets"}
+
+
+def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        type(bundle), "reconstruct", lambda self, wave, num_codebooks=None: asked.append(num_codebooks) or wave / 2
+    )
+    stubs.use(monkeypatch)
+    found = suites.suite("codec")(context())
+    table = rows(found, "codec")
+    assert list(table) == ["1 codebook", "3 codebooks", "6 codebooks", "12 codebooks", "original"]
+    assert table["12 codebooks"]["kbit_s"].value == pytest.approx(12 * 50 * 4 / 1000)
+    assert table["original"]["distillmos"].value == pytest.approx(
+        2 * table["3 codebooks"]["distillmos"].value, rel=0.01
+    )
+    assert "pesq" not in table["original"] and set(asked) == {1, 3, 6, 12}
+    assert [player.title for player in found.players[:3]] == ["original", "3 codebooks", "12 codebooks"]
+    assert len(found.players) == 12 and found.not_measured == {}
+    piano = suites.suite("codec")(context("piano", options={"codebooks": [2]}))
+    assert [column.key for column in piano.tables[0].columns] == ["kbit_s", "visqol", "si_sdr"]
+    assert list(rows(piano, "codec")) == ["2 codebooks", "original"]
+    for wrong in ([13], [], ["1"]):
+        with pytest.raises(SegueError, match="this codec has 12"):
+            suites.suite("codec")(context(options={"codebooks": wrong}))
+
+
 @pytest.mark.parametrize("name", ["continuation", "baselines"])
 def test_recordings_that_are_too_short_are_told(name, context, monkeypatch):
     stubs.use(monkeypatch)

@@ -18,7 +18,7 @@ import torch
 from segue.errors import SegueError
 from segue.evaluate import played, spoken
 from segue.evaluate.bench import Bench
-from segue.evaluate.cases import ANCHOR, NAMES, Case, anchors, cases
+from segue.evaluate.cases import ANCHOR, NAMES, Case, anchors, cases, groups_of, means
 from segue.evaluate.diversity import diversity
 from segue.evaluate.overtime import over_time
 from segue.evaluate.players import player
@@ -91,7 +91,7 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
         values = spoken.heard(context, own, name)
         playing = played.played(context, bench, own, name)
         found[name] = spoken.figures(context, own, values)
-        likeness[name] = spoken.means(context, own, playing)
+        likeness[name] = means(context, groups_of(own), playing)
         details[name] = spoken.details(own, values | playing)
     systems = {name: row for name, row in found.items() if name != OTHER}
     nearer = {name: row for name, row in likeness.items() if name != ANCHOR}

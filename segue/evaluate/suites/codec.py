@@ -1,0 +1,135 @@
+"""The suite `codec`: how sound comes back from the codec, by bitrate.
+
+Recordings -> codes of the first q codebooks -> waves -> scores against the recording, and of quality alone. The
+recording itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost
+above it does not count.
+
+Source: AudioLM, arXiv 2209.03143, section III.B (SoundStream at several bitrates); see each scorer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from torch import Tensor
+
+from segue.errors import SegueError
+from segue.evaluate import spoken
+from segue.evaluate.bench import Bench
+from segue.evaluate.cases import each, means
+from segue.evaluate.fidelity import OF_ONE, fidelity
+from segue.evaluate.measures import Figure
+from segue.evaluate.players import player
+from segue.evaluate.section import Column, Player, Section, Table
+from segue.evaluate.suite import Context
+from segue.units import seconds_to_samples
+
+CODEBOOKS = (1, 3, 6, 12)
+SIDE_BY_SIDE = (3, 12)
+LONGEST_SECONDS = 10.0
+LEAST_SECONDS = 1.0
+PLAYED = 4
+ORIGINAL = "original"
+TITLES = {"pesq": "PESQ-WB", "stoi": "STOI", "visqol": "ViSQOL", "si_sdr": "SI-SDR", "distillmos": "DistillMOS"}
+COLUMNS = {
+    "kbit_s": Column("kbit_s", "kbit/s"),
+    "pesq": Column("pesq", "PESQ-WB", "higher"),
+    "stoi": Column("stoi", "STOI", "higher", 3),
+    "visqol": Column("visqol", "ViSQOL", "higher"),
+    "si_sdr": Column("si_sdr", "SI-SDR, dB", "higher", 1),
+    "distillmos": Column("distillmos", "DistillMOS", "higher"),
+}
+SCORERS = {"speech": tuple(TITLES), "piano": ("visqol", "si_sdr")}
+
+
+def run(context: Context) -> Section:
+    """Measure the codec; the option `codebooks` is a list of how many to use.
+
+    Raises:
+        SegueError: if no recording is long enough, or the codec has not so many codebooks.
+    """
+    began, codec, rate = time.monotonic(), context.bundle.codec, context.bundle.sample_rate
+    counts = _counts(context)
+    numbers = [number for number, one in enumerate(context.recordings) if one.seconds >= LEAST_SECONDS]
+    if not numbers:
+        raise SegueError(f"no recording is {LEAST_SECONDS:g} s long; give longer ones")
+    bench = Bench(SCORERS[context.kind], context.kind, rate, context.cache)
+    groups = [context.groups[number] for number in numbers]
+    names = {count: f"{count} codebook{'s' if count > 1 else ''}" for count in counts}
+    players: list[Player] = []
+
+    def measured(number: int) -> dict[str, dict[str, float]]:
+        item = context.recordings[number].item
+        wave = context.recordings[number].wave(rate)[: seconds_to_samples(LONGEST_SECONDS, rate)]
+        found = {ORIGINAL: {name: bench.number(name, wave) for name in OF_ONE if bench.has(name)}}
+        shown = len(players) < PLAYED * (1 + len(_shown(counts)))
+        if shown:
+            players.append(player(context, f"codec-{number:04d}-original", ORIGINAL, item.id, wave))
+        for count in counts:
+            made = _made(context, number, wave, count)
+            found[names[count]] = fidelity(bench, wave, made)
+            if shown and count in _shown(counts):
+                players.append(player(context, f"codec-{number:04d}-{count:02d}", names[count], item.id, made))
+        return found
+
+    values = each(context, "codec", numbers, measured)
+    table: dict[str, dict[str, Any]] = {}
+    details: dict[str, Any] = {}
+    for name in (*names.values(), ORIGINAL):
+        mine = [one[name] for one in values]
+        keys = sorted({key for one in mine for key in one})
+        table[name] = dict(means(context, groups, {key: [one.get(key, math.nan) for one in mine] for key in keys}))
+        details[name] = [
+            {"recording": context.recordings[number].item.id, **one} for number, one in zip(numbers, mine, strict=True)
+        ]
+    bits = codec.frame_rate * math.log2(codec.codebook_size) / 1000
+    for count, name in names.items():
+        table[name]["kbit_s"] = Figure(count * bits)
+    only = " PESQ, STOI and DistillMOS are only for speech." if context.kind == "piano" else ""
+    mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
+    return Section(
+        suite="codec",
+        title="Codec",
+        about=f"{len(numbers)} recordings, the first {LONGEST_SECONDS:g} s of each at most, through the codec with so "
+        f"many of its {codec.num_codebooks} codebooks. ViSQOL in {mode}. Intervals: 95 %, by bootstrap over "
+        f"{len(set(groups))} groups.{only}",
+        tables=(Table("codec", "Quality by bitrate", tuple(COLUMNS[key] for key in _columns(context)), table),),
+        players=tuple(players),
+        notes=tuple(bench.notes(TITLES)),
+        details=details,
+        versions=bench.versions,
+        not_measured=spoken.not_measured(bench, TITLES, {}),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _columns(context: Context) -> tuple[str, ...]:
+    return ("kbit_s", *SCORERS[context.kind])
+
+
+def _counts(context: Context) -> list[int]:
+    has, asked = context.bundle.codec.num_codebooks, context.options.get("codebooks")
+    if asked is None:
+        return sorted({count for count in CODEBOOKS if count < has} | {has})
+    wrong = [count for count in asked if not (isinstance(count, int) and 1 <= count <= has)]
+    if wrong or not asked:
+        raise SegueError(f"codebooks {list(asked)}: this codec has {has}; give numbers from 1 to {has}")
+    return sorted(set(asked))
+
+
+def _shown(counts: list[int]) -> list[int]:
+    """Those that are played side by side."""
+    return [count for count in counts if count in SIDE_BY_SIDE] or counts[-1:]
+
+
+def _made(context: Context, number: int, wave: Tensor, count: int) -> Tensor:
+    bundle = context.bundle
+    key = {
+        "codec": bundle.fingerprints["codec"],
+        "recording": context.recordings[number].item.id,
+        "samples": len(wave),
+        "codebooks": count,
+    }
+    return context.cache.wave(key, bundle.sample_rate, lambda: bundle.reconstruct(wave, count))
