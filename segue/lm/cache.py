@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from segue.errors import SegueError
 from segue.lm.quantise import quantise_rows
 from segue.lm.transformer import Block, RMSNorm, Transformer, activate, rotate
+from segue.lm.window import near
 
 
 @final
@@ -136,12 +137,12 @@ class CachedDecoder:
         """The places that a row's newest token sees through a window, None for all, and which of them each row sees."""
         if not any(self._windowed):
             return None, allowed
-        near = self._transformer.near(self._times[:, length - 1 : length], self._times[:, :length])[:, None, None]
-        near = near if allowed is None else near & allowed
-        places = torch.nonzero(near.any(dim=0).flatten()).flatten()
+        seen = near(self._times[:, length - 1 : length], self._times[:, :length], self._config.window_frames)
+        seen = seen[:, None, None] if allowed is None else seen[:, None, None] & allowed
+        places = torch.nonzero(seen.any(dim=0).flatten()).flatten()
         if len(places) == length:
-            return None, near
-        return places, near[..., places] if near.shape[0] > 1 else None
+            return None, seen
+        return places, seen[..., places] if seen.shape[0] > 1 else None
 
     def _turn(self, rotation: Tensor) -> None:
         if self._pairs is not None:

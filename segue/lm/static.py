@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from segue.lm.cache import folded, matrices, unit
 from segue.lm.transformer import Transformer, activate
+from segue.lm.window import near
 
 BOUND = 256
 
@@ -115,7 +116,7 @@ class StaticDecoder:
         now = self._times.index_select(1, self._place)
         inside = allowed
         if config.window_frames:
-            inside = allowed & self._transformer.near(now, self._times[:, :bound])[:, None, None]
+            inside = allowed & near(now, self._times[:, :bound], config.window_frames)[:, None, None]
         angles = now[:, None] * self._speeds
         cos, sin = angles.cos(), angles.sin()
         x = F.embedding(self._ids, self._embedding).float()

@@ -4,14 +4,11 @@ Pre-norm RMSNorm, few key/value heads, and one factorised token table (V, r) tha
 only the logits of the codebook that comes next are computed. Two choices are values: rotary positions that may be
 fractions, or T5's relative positions; SwiGLU, or a plain ReLU. The paper's recipe has the latter of each.
 
-Where positions are times, some blocks may attend through a window: to what sounds within so many codec frames of the
-token itself, in whatever stream of the sequence it stands, so that the prefix that describes the same moment is seen.
-
 Shapes: tokens (B, L) int64, positions (B, L) float32, hidden (B, L, width), rotation (B, L, head_dim / 2) complex64.
 
 Sources: Zhang & Sennrich 2019 (RMSNorm); Su et al. 2021, RoFormer (rotary positions); Raffel et al. 2020, T5 (relative
 positions); Shazeer 2019 (multi-query attention) and 2020 (SwiGLU); Lan et al. 2019, ALBERT, section 3.1 (factorised
-embedding); Beltagy et al. 2020, Longformer, section 3 (windows, and blocks without one).
+embedding). Windows: segue.lm.window.
 """
 
 from __future__ import annotations
@@ -26,10 +23,12 @@ from torch.nn import functional as F
 
 from segue.config import later
 from segue.errors import SegueError
+from segue.lm import window
 from segue.lm.relative import RelativeBias
 from segue.lm.sequence import PositionScheme
 
 Layer = tuple[Tensor, Tensor]
+Allowed = Tensor | list[window.Stretch] | None
 Encoding = Literal["rotary", "t5"]
 Activation = Literal["swiglu", "relu"]
 
@@ -141,7 +140,7 @@ class Block(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(
-        self, x: Tensor, rotation: Tensor | None, allowed: Tensor | None = None, rng: torch.Generator | None = None
+        self, x: Tensor, rotation: Tensor | None, allowed: Allowed = None, rng: torch.Generator | None = None
     ) -> tuple[Tensor, Layer]:
         """One block.
 
@@ -149,7 +148,7 @@ class Block(nn.Module):
             x: (B, L, width).
             rotation: (B or 1, L, head_dim / 2) complex; None for none.
             allowed: (B or 1, 1 or heads, L, L) of query and key: bool, or a bias, -inf where a key may not be seen;
-                None for all keys up to the query.
+                None for all keys up to the query; or what is seen through a window, stretch by stretch.
             rng: source of dropout; None leaves it out.
 
         Returns:
@@ -160,7 +159,7 @@ class Block(nn.Module):
         hidden = activate(self.gate_up(self.feedforward_norm(x)), self.config.activation)
         return x + self._drop(self.down(hidden), rng), layer
 
-    def _attend(self, x: Tensor, rotation: Tensor | None, allowed: Tensor | None) -> tuple[Tensor, Layer]:
+    def _attend(self, x: Tensor, rotation: Tensor | None, allowed: Allowed) -> tuple[Tensor, Layer]:
         heads, shared = self.config.heads, self.config.num_kv_heads
         mixed = self.queries_keys_values(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
         turned = mixed[:, : heads + shared]
@@ -170,6 +169,8 @@ class Block(nn.Module):
         layer = (keys, values)
         if shared < heads:
             keys, values = (part.repeat_interleave(heads // shared, dim=1) for part in layer)
+        if isinstance(allowed, list):
+            return window.attend(queries, keys, values, allowed).transpose(1, 2).flatten(2), layer
         if allowed is not None and allowed.dtype != torch.bool:
             allowed = allowed.to(queries.dtype)
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed, is_causal=allowed is None)
@@ -217,15 +218,16 @@ class Transformer(nn.Module):
         """
         rotation = self.rotation(positions) if self.relative is None else None
         allowed = None if mask is None else causal_mask(mask)
-        whole = causal_mask(torch.ones_like(tokens[:1], dtype=torch.bool)) if allowed is None else allowed
         if self.relative is not None:
-            allowed = self.relative(tokens.shape[1]).masked_fill(~whole, -math.inf)
-        windowed = self.config.windowed
-        inside = whole & self.near(positions[:, :, None], positions[:, None])[:, None] if any(windowed) else None
+            if allowed is None:
+                allowed = causal_mask(torch.ones_like(tokens[:1], dtype=torch.bool))
+            allowed = self.relative(tokens.shape[1]).masked_fill(~allowed, -math.inf)
+        windowed, frames = self.config.windowed, self.config.window_frames
+        inside = window.stretches(positions, frames, mask) if any(windowed) else None
         x = self.embed_up(F.embedding(tokens, self.table)).float()  # the residual stream adds up in full precision
         layers = []
-        for block, window in zip(self.blocks, windowed, strict=True):
-            x, layer = block(x, rotation, inside if window else allowed, rng)
+        for block, narrow in zip(self.blocks, windowed, strict=True):
+            x, layer = block(x, rotation, inside if narrow else allowed, rng)
             layers.append(layer)
         return self.final_norm(x), layers
 
@@ -243,10 +245,6 @@ class Transformer(nn.Module):
         """Unit complex numbers (..., head_dim / 2) that turn a head's pairs by `positions` (...)."""
         angles = self.angles(positions)
         return torch.polar(torch.ones_like(angles), angles)
-
-    def near(self, times: Tensor, others: Tensor) -> Tensor:
-        """Whether tokens at positions `times` and `others` lie within a window of each other, elementwise."""
-        return (times - others).abs() <= self.config.window_frames
 
     def _initialise(self, rng: torch.Generator | None) -> None:
         config = self.config

@@ -81,6 +81,15 @@ inline Ints dot4(Ints sums, const uint8_t* w, const int8_t* a) {
 #endif
 }
 
+// The lowest byte of each lane.
+inline Bytes low(Ints v) {
+#if defined(__AVX512F__)
+    return (Bytes)_mm512_cvtepi32_epi8((__m512i)v);
+#else
+    return __builtin_convertvector(v, Bytes);
+#endif
+}
+
 // 2^x for x <= 0: a polynomial for what is left of x when rounded, and the whole number added to the exponent.
 inline Floats two_to(Floats x) {
     x = larger(x, Floats{} - 126.0f);
@@ -106,24 +115,45 @@ struct Room {
 };
 
 struct Vectors {
-    const float* floats;   // (count, columns)
-    const int8_t* bytes;   // (count, columns), 8 bits alone
-    const float* scales;   // (count)
-    const int32_t* sums;   // (count): 128 times the sum of a vector's bytes
+    const float* floats;  // (count, columns)
+    int8_t* bytes;        // (count, columns), 8 bits alone
+    float* scales;        // (count)
+    int32_t* sums;        // (count): 128 times the sum of a vector's bytes
     long columns;
+
+    // Vector b in eight bits, from numbers of which the largest is `peak`.
+    void round(long b, const float* x, float peak) const {
+        peak = std::max(peak, 1e-30f);
+        Ints total = {};
+        for (long c = 0; c < columns; c += LANES) {
+            const Floats whole = load<Floats>(x + c) * (127 / peak) + ROUND;  // its lowest bits are the whole number
+            const Ints bits = load<Ints>(&whole);
+            store(bytes + b * columns + c, low(bits));
+            total += bits - ROUND_BITS;
+        }
+        scales[b] = peak / 127;
+        sums[b] = 128 * (int32_t)sum(__builtin_convertvector(total, Floats));
+    }
 };
 
-struct Tray { Room floats, bytes, scales, sums; };  // where they lie
+struct Tray {  // where they lie
+    Room floats, bytes, scales, sums;
+
+    // Vectors that are x (count, columns), or for 8 bits have yet to be rounded.
+    template <class W> Vectors vectors(const float* x, long count, long columns) {
+        if (std::is_same<W, float>::value) return {x, nullptr, nullptr, nullptr, columns};
+        return {x, (int8_t*)bytes.floats(count * columns / 4), scales.floats(count), (int32_t*)sums.floats(count),
+                columns};
+    }
+};
 
 // `count` vectors of x (count, columns), at length 1 if `unit`.
 template <class W> Vectors ready(Tray& tray, const float* x, long count, long columns, bool unit = false) {
     constexpr bool plain = std::is_same<W, float>::value;
-    if (plain && !unit) return {x, nullptr, nullptr, nullptr, columns};
-    float* floats = tray.floats.floats(count * columns);
-    int8_t* bytes = (int8_t*)tray.bytes.floats(count * columns / 4);
-    float* scales = tray.scales.floats(count);
-    int32_t* sums = (int32_t*)tray.sums.floats(count);
-    for (long b = 0; b < count; b++, x += columns, floats += columns, bytes += columns) {
+    Vectors made = tray.vectors<W>(x, count, columns);
+    if (plain && !unit) return made;
+    float* floats = plain ? tray.floats.floats(count * columns) : nullptr;
+    for (long b = 0; b < count; b++, x += columns) {
         Floats squares = {}, top = {};
         for (long c = 0; c < columns; c += LANES) {
             const Floats v = load<Floats>(x + c);
@@ -131,22 +161,14 @@ template <class W> Vectors ready(Tray& tray, const float* x, long count, long co
             if (!plain) top = larger(top, larger(v, -v));
         }
         const float factor = unit ? 1 / std::max(std::sqrt(sum(squares)), 1e-12f) : 1;
-        const float peak = std::max(largest(top), 1e-30f);
-        Ints total = {};
-        for (long c = 0; c < columns; c += LANES) {
-            const Floats v = load<Floats>(x + c);
-            if (plain) { store(floats + c, v * factor); continue; }
-            const Floats whole = v * (127 / peak) + ROUND;  // its lowest bits are the whole number
-            const Ints bits = load<Ints>(&whole);
-            store(bytes + c, __builtin_convertvector(bits, Bytes));
-            total += bits - ROUND_BITS;
-        }
-        scales[b] = peak / 127 * factor;
-        sums[b] = 0;
-        for (int i = 0; i < LANES; i++) sums[b] += 128 * total[i];
+        if (!plain) {
+            made.round(b, x, largest(top));
+            made.scales[b] *= factor;
+        } else
+            for (long c = 0; c < columns; c += LANES) store(floats + b * columns + c, load<Floats>(x + c) * factor);
     }
-    floats -= count * columns, bytes -= count * columns;
-    return {floats, bytes, scales, sums, columns};
+    if (plain) made.floats = floats;
+    return made;
 }
 
 // ---- The product ----
@@ -170,13 +192,21 @@ template <int R, int B> inline void tile(const float* w, long stride, const Vect
 }
 
 template <int R, int B> inline void tile(const uint8_t* w, long stride, const Vectors& in, long b, Floats out[R][B]) {
-    Ints sums[R][B] = {};
+    Ints sums[R][B];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int k = 0; k < B; k++) sums[r][k] = Ints{};
     const int8_t* x = in.bytes + b * in.columns;
     for (long c = 0; c < in.columns; c += 4)
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
             for (int k = 0; k < B; k++)
                 sums[r][k] = dot4(sums[r][k], w + (r * stride + c) * LANES, x + k * in.columns + c);
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int k = 0; k < B; k++)
             out[r][k] = __builtin_convertvector(sums[r][k] - in.sums[b + k], Floats) * in.scales[b + k];
 }
@@ -187,7 +217,9 @@ template <int R, int B, class W>
 void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Out& out) {
     Floats result[R][B];
     tile<R, B>(panel.numbers + block * panel.stride * LANES, panel.stride, in, b, result);
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int k = 0; k < B; k++) {
             float* y = out.y + (b + k) * out.stride + (block + r) * LANES;
             Floats v = result[r][k];
@@ -199,6 +231,7 @@ void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Ou
 template <int R, class W>
 void rows(const Panel<W>& panel, long block, const Vectors& in, long count, const Out& out) {
     long b = 0;
+    for (; b + 6 <= count; b += 6) rows<R, 6>(panel, block, in, b, out);
     for (; b + 4 <= count; b += 4) rows<R, 4>(panel, block, in, b, out);
     for (; b + 2 <= count; b += 2) rows<R, 2>(panel, block, in, b, out);
     for (; b < count; b++) rows<R, 1>(panel, block, in, b, out);

@@ -200,46 +200,53 @@ template <class W> struct Work {
             skip -= begin / LANES - run.first, left -= (end - begin) / LANES;
             for (long first = begin; first < end; first += CHUNK) {
                 const long count = std::min(CHUNK, end - first);
+                const Vectors weights = desk.weights.vectors<W>(scores, group, count);
                 product(keys, first / LANES, (first + count) / LANES, asked, group, {scores - first, count, false});
                 for (long g = 0; g < group; g++) {
                     const float* scales = layer.value_scales ? layer.value_scales + start + first : nullptr;
+                    float top;
                     const float fade = soften(scores + g * count, first, count, b, kv * group + g, slot + g, scales,
-                                              view.times);
+                                              view.times, top);
+                    if (weights.bytes) weights.round(g, scores + g * count, top);
                     float* to = attended + (slot + g) * dim;
                     if (fade != 1) for (long d = 0; d < dim; d++) to[d] *= fade;
                 }
                 const Panel<W> values{(W*)layer.values + start * dim + first * LANES, nullptr, m.max_length};
-                product(values, 0, dim / LANES, ready<W>(desk.weights, scores, group, count), group,
+                product(values, 0, dim / LANES, weights, group,
                         {attended + slot * dim, dim, true});
             }
         }
     }
 
-    // Scores of tokens `first` on to weights, times the values' scales; how much earlier weights shrink by it.
+    // Scores of tokens `first` on to weights, times the values' scales, the largest of which is `top`; how much earlier
+    // weights shrink by it.
     float soften(float* scores, long first, long count, long b, long head, long slot, const float* scales,
-                 const float* times) {
-        Floats top = Floats{} + UNSEEN, sums = {};
+                 const float* times, float& top) {
+        Floats highest = Floats{} + UNSEEN, sums = {}, tops = {};
         for (long i = 0; i < count; i += LANES) {
             Floats v = load<Floats>(scores + i);
+            const bool cut = first + i < s.starts[b] || first + i + LANES > s.place + 1;
             if (m.bias)
                 v += load<Floats>(m.bias + head * (m.max_length + LANES) + m.max_length - 1 - s.place + first + i);
-            if (first + i < s.starts[b] || first + i + LANES > s.place + 1)
+            if (cut)
                 for (long k = 0; k < LANES; k++)
                     if (first + i + k < s.starts[b] || first + i + k > s.place) v[k] = UNSEEN;
             if (times) v = near(times, first + i, v);
-            store(scores + i, v);
-            top = larger(top, v);
+            if (cut || m.bias || times) store(scores + i, v);
+            highest = larger(highest, v);
         }
-        const float before = peaks[slot], peak = std::max(before, largest(top));
+        const float before = peaks[slot], peak = std::max(before, largest(highest));
         const float fade = peak > before ? std::exp2(before - peak) : 1;
         for (long i = 0; i < count; i += LANES) {
             Floats v = two_to(load<Floats>(scores + i) - peak);
             sums += v;
             if (scales) v *= load<Floats>(scales + i);
+            tops = larger(tops, v);
             store(scores + i, v);
         }
         peaks[slot] = peak;
         totals[slot] = totals[slot] * fade + sum(sums);
+        top = largest(tops);
         return fade;
     }
 
