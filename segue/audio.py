@@ -6,6 +6,7 @@ renamed when complete, unless the file is to be played while it grows.
 
 from __future__ import annotations
 
+import io
 import struct
 import sys
 import wave as wave_file
@@ -28,6 +29,7 @@ from segue.errors import SegueError
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MINIMUM_SECONDS = 0.1
 SILENCE_DB = -80.0
+_OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)
 _UNREADABLE = (soundfile.LibsndfileError, TypeError)  # TypeError: a headerless .raw file
 
 
@@ -204,6 +206,25 @@ def written(path: Path, sample_rate: int, channels: int = 1) -> Iterator[Callabl
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(".")
             raise SegueError(f"{path}: can't be written ({reason}); check folder and space") from error
+
+
+def compressed(wave: Tensor, sample_rate: int) -> tuple[bytes, str]:
+    """A wave (N,) in few bytes, for a page: Ogg with Opus at some 30 kbit/s where the rate allows it, or Vorbis.
+
+    Returns:
+        the file's bytes, and its media type.
+
+    Raises:
+        SegueError: if it can't be encoded.
+    """
+    coding = "OPUS" if sample_rate in _OPUS_RATES else "VORBIS"
+    held = io.BytesIO()
+    try:
+        soundfile.write(held, pcm(wave), sample_rate, coding, format="OGG")
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip(".")
+        raise SegueError(f"sound at {sample_rate} Hz can't be written as Ogg {coding.title()} ({reason})") from error
+    return held.getvalue(), f"audio/ogg; codecs={coding.lower()}"
 
 
 @contextmanager

@@ -22,6 +22,8 @@ import torch
 
 from segue.artifact import save_part
 from segue.errors import SegueError
+from segue.evaluate.panels import ticks
+from segue.evaluate.players import spectrogram
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -213,11 +215,11 @@ def made_page(codec_folder, tmp_path_factory) -> str:
 
 
 def test_the_page_stands_alone_and_holds_every_version(made_page):
-    assert len(re.findall("<figure>", made_page)) == len(re.findall("<audio", made_page)) == 3
+    assert len(re.findall("<figure ", made_page)) == len(re.findall("<audio", made_page)) == 3
     assert all(name in made_page for name in ("original", "3 codebooks", "12 codebooks", "frequency, kHz", "time, s"))
     assert "a&lt;b&gt;.wav" in made_page and "a<b>" not in made_page
     assert set(re.findall(r'(?:src|href)="([^:]*):', made_page)) == {"data"}
-    assert "http" not in re.sub(r"base64,[^\"]*", "", made_page)
+    assert "http" not in re.sub(r"base64,[^\"]*|http-equiv", "", made_page)
 
 
 def test_the_page_plays_and_shows_the_original(made_page):
@@ -239,12 +241,12 @@ def test_the_page_plays_and_shows_the_original(made_page):
 def test_a_tone_stands_at_its_frequency_and_level():
     rate, frequency = 16_000, 2000
     tone = 0.1 * torch.sin(2 * math.pi * frequency * torch.arange(rate) / rate)
-    levels = page.spectrogram(tone, rate)[:, 20:-20]
+    levels = spectrogram(tone, rate)[:, 20:-20]
     assert torch.equal(levels.argmax(dim=0), torch.full((levels.shape[1],), frequency * 512 // rate))
     assert levels.amax(dim=0).mean() == pytest.approx(-20, abs=0.1)
 
 
 def test_ticks_are_round_and_few():
-    assert page.ticks(5.0, 6) == [0, 1, 2, 3, 4, 5]
-    assert page.ticks(8.0, 4) == [0, 2, 4, 6, 8]
-    assert len(page.ticks(3.37, 6)) <= 7
+    assert ticks(5.0, 6) == [0, 1, 2, 3, 4, 5]
+    assert ticks(8.0, 4) == [0, 2, 4, 6, 8]
+    assert len(ticks(3.37, 6)) <= 7

@@ -32,8 +32,8 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 THIRD_PARTY = {"torch", "numpy", "soundfile", "soxr", "safetensors"}
 VERBS = (
-    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "listen",
-    "pairs",
+    "main", "codes", "options", "sound", "tokenize", "tokens", "training", "describe", "doctor", "evaluate", "compare",
+    "listen", "pairs",
 )  # fmt: skip
 OPTIONAL = {
     "pyarrow": {"data/store.py"},

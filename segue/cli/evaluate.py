@@ -1,4 +1,4 @@
-"""Verbs that measure: `evaluate SUITE`, `evaluate all`.
+"""Verbs that measure: `evaluate SUITE`, `evaluate all`, and beside them `evaluate compare`.
 
 Exit code 0 if every suite was measured (columns may still be "not measured"), 1 if some suite could not be, 2 if none
 could, or for bad input.
@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from segue.cli.compare import compare
 from segue.cli.options import BundleOption, ThreadsOption, one_of, use_threads
 from segue.errors import SegueError
 from segue.evaluate.suites import SUITES
@@ -46,6 +47,7 @@ def mount(app: typer.Typer) -> None:
     for name in SUITES:
         app.command(name, help=HELP[name])(evaluate_tokens if name == "tokens" else _verb(name))
     app.command("all")(evaluate_all)
+    app.command("compare")(compare)
 
 
 def _verb(name: str) -> Callable[..., None]:
@@ -141,7 +143,7 @@ def _evaluate(
     """Run suites, show what they found, and end with the exit code that the docstring of this file tells."""
     from segue.bundle import load
     from segue.cli.sections import console, show, show_missing
-    from segue.evaluate import report
+    from segue.evaluate import page, report
     from segue.evaluate.run import Asked, kind_of, run
     from segue.evaluate.suite import Kind
 
@@ -177,6 +179,6 @@ def _evaluate(
     failed = {name: found.suites[name].failed for name in names if found.suites[name].failed}
     for name, why in failed.items():
         shown.print(f"{name}: not measured: {why}", markup=False, soft_wrap=True)
-    err.print(f"{out / report.REPORT}: done", markup=False)
+    err.print(f"{page.write(out)}: done", markup=False)
     if failed:
         raise typer.Exit(1 if len(failed) < len(names) else 2)

@@ -20,6 +20,9 @@ from segue.evaluate.suite import Context
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
 RANGE_DB = 80
 TOP_DB = -20.0
+BINS, FRAMES, SHADES = 128, 480, 32
+"""Of a picture in the report."""
+
 COLOURS = ("000004", "1f0c48", "550f6d", "88226a", "ba3655", "e35933", "f98e09", "f9cb35", "fcffa4")
 
 
@@ -41,7 +44,7 @@ def player(context: Context, name: str, title: str, row: str, wave: Tensor) -> P
     (context.out / "sounds").mkdir(parents=True, exist_ok=True)
     audio.write(context.out / sound, wave, rate)
     with written_file(context.out / image) as beside:
-        beside.write_bytes(picture(spectrogram(wave, rate), TOP_DB))
+        beside.write_bytes(small_picture(wave, rate))
     return Player(title, row, sound, image)
 
 
@@ -78,3 +81,12 @@ def picture(levels: Tensor, top_db: float) -> bytes:
     """A spectrogram (bins, frames) as PNG, high frequencies up."""
     share = ((levels - top_db) / RANGE_DB + 1).clamp(0, 1)
     return png((share.flip(0) * 255).round().to(torch.uint8).numpy())
+
+
+def small_picture(wave: Tensor, rate: int) -> bytes:
+    """The spectrogram of a wave (N,) as PNG of some 30 kB, no larger than it is shown, on the report's one scale."""
+    levels = spectrogram(wave, rate)
+    bins, frames = min(BINS, levels.shape[0]), min(FRAMES, levels.shape[1])
+    pooled = torch.nn.functional.adaptive_avg_pool2d(levels[None, None], (bins, frames))[0, 0]
+    step = RANGE_DB / SHADES
+    return picture((pooled / step).round() * step, TOP_DB)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-import stubs
+import stub_suites
 import tiny
 
 from segue.errors import SegueError
@@ -35,7 +35,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def stubbed(monkeypatch):
-    monkeypatch.setattr(run, "suite", stubs.named)
+    monkeypatch.setattr(run, "suite", stub_suites.named)
 
 
 def states(told: list[tuple[str, str, str]]) -> list[tuple[str, str]]:
@@ -46,7 +46,7 @@ def test_every_suite_leaves_its_section_and_a_failed_one_its_reason(bundle, data
     told, steps = [], []
     found = run.run(
         bundle,
-        stubs.asked(data),
+        stub_suites.asked(data),
         ["detector", "codec", "lm"],
         tmp_path / "report",
         tell=lambda *step: steps.append(step),
@@ -71,7 +71,7 @@ def test_what_was_measured_is_measured_again_only_for_a_reason(bundle, data, tmp
 
     def again(names=("codec", "detector"), **options) -> list[tuple[str, str]]:
         told.clear()
-        run.run(bundle, stubs.asked(data), names, out, options, told=lambda *state: told.append(state))
+        run.run(bundle, stub_suites.asked(data), names, out, options, told=lambda *state: told.append(state))
         return states(told)
 
     assert again() == [("codec", "done"), ("detector", "failed")]
@@ -92,21 +92,21 @@ def test_what_was_measured_is_measured_again_only_for_a_reason(bundle, data, tmp
 )
 def test_no_folder_holds_figures_of_two_settings(bundle, data, tmp_path, stubbed, change, words):
     out = tmp_path / "report"
-    run.run(bundle, stubs.asked(data), ["codec"], out)
+    run.run(bundle, stub_suites.asked(data), ["codec"], out)
     before = (out / "report.json").read_bytes()
     with pytest.raises(SegueError, match=rf"{words}.*give another --out"):
-        run.run(bundle, stubs.asked(data, **change), ["codec"], out)
+        run.run(bundle, stub_suites.asked(data, **change), ["codec"], out)
     assert (out / "report.json").read_bytes() == before
 
 
 def test_bad_input_costs_one_line_and_nothing_is_begun(bundle, data, tmp_path, stubbed):
-    asked = stubs.asked(data)
+    asked = stub_suites.asked(data)
     with pytest.raises(SegueError, match="suite words: one of codec"):
         run.run(bundle, asked, ["words"], tmp_path / "a")
     with pytest.raises(SegueError, match="no such folder"):
-        run.run(bundle, stubs.asked(tmp_path / "nowhere"), ["codec"], tmp_path / "b")
+        run.run(bundle, stub_suites.asked(tmp_path / "nowhere"), ["codec"], tmp_path / "b")
     with pytest.raises(SegueError, match="none of 4 recordings is 12 s long"):
-        run.run(bundle, stubs.asked(data, prompt_seconds=10.0), ["codec"], tmp_path / "c")
+        run.run(bundle, stub_suites.asked(data, prompt_seconds=10.0), ["codec"], tmp_path / "c")
     assert not any((tmp_path / name / "report.json").exists() for name in "abc")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SegueError, match="can't be written"):
@@ -142,7 +142,7 @@ def test_recordings_are_known_by_what_they_hold(data, tmp_path):
 
 def test_a_killed_evaluation_ends_as_an_unbroken_one(bundle, bundle_folder, data, tmp_path, stubbed, child_environment):
     out, log = tmp_path / "killed", tmp_path / "log"
-    command = [sys.executable, Path(stubs.__file__), bundle_folder, data, out, log]
+    command = [sys.executable, Path(stub_suites.__file__), bundle_folder, data, out, log]
     child = subprocess.Popen(command, env=child_environment)
     made = lambda: log.read_text().count("made") if log.exists() else 0  # noqa: E731
     while made() < 3 and child.poll() is None:
@@ -154,7 +154,7 @@ def test_a_killed_evaluation_ends_as_an_unbroken_one(bundle, bundle_folder, data
     assert not [path for path in out.rglob("*.json") if not json.loads(path.read_text())]
     subprocess.run(command, env=child_environment, check=True)
     assert 8 <= made() <= 9, "what was made before the kill is not made again, but for what was being written"
-    run.run(bundle, stubs.asked(data), ["codec", "lm", "detector"], tmp_path / "unbroken")
+    run.run(bundle, stub_suites.asked(data), ["codec", "lm", "detector"], tmp_path / "unbroken")
     for name in ("codec", "lm"):
         killed, unbroken = (section.read(tmp_path / which / f"{name}.json") for which in ("killed", "unbroken"))
         assert killed.tables == unbroken.tables
@@ -187,6 +187,7 @@ def test_the_verbs_end_with_what_could_be_measured(cli, bundle_folder, data, tmp
     assert some.code == 1 and "Loudness" in some.out and "RMS" in some.out
     assert "detector: not measured: no speaker is known; name them" in some.out
     assert "kind of sound: speech (by nothing that tells of piano)" in some.err
+    assert "report.html: done" in some.err and "no speaker is known" in (tmp_path / "a" / "report.html").read_text()
     none = cli("evaluate", "detector", *common, "--out", tmp_path / "a")
     assert none.code == 2 and "no speaker" in none.out
     kept = cli("evaluate", "codec", *common, "--out", tmp_path / "a", "--kind", "speech")

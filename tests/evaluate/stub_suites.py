@@ -1,4 +1,4 @@
-"""Suites that are quick: `python stubs.py BUNDLE DATA OUT LOG` evaluates a bundle by them, slowly enough to be killed.
+"""Quick suites: `python stub_suites.py BUNDLE DATA OUT LOG` evaluates a bundle by them, slowly enough to be killed.
 
 `listens` goes through the continuations of every recording and keeps a score of each; `refuses` can't be measured;
 LOG gets a line for each continuation that is really made.
