@@ -171,6 +171,7 @@ def test_served_with_a_break_and_a_killed_server(browser, folder, child_environm
         process.terminate()
         process.wait()
         process.stderr.close()
+    assert process.returncode == 130, "stopped by its own rules"
     assert len({trial.id for trial in heard}) == len(heard) == key.length
     found, notes = collect(folder, key, [])
     assert len(found) == 1 and found[0].id == session and notes == []
@@ -182,6 +183,32 @@ def test_served_with_a_break_and_a_killed_server(browser, folder, child_environm
     assert asked and all(one.startswith((address, "data:")) for one in asked), "no request to anyone else"
     assert browser.call("Network.getCookies")["cookies"] == []
     assert session not in (folder / "page/index.html").read_text()
+
+
+def test_a_narrow_phone_shows_everything(browser, real_test, preference_test):
+    wide = "document.scrollingElement.scrollWidth - innerWidth"
+    outside = (
+        "[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1"
+        " || e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map((e) => e.outerHTML)"
+    )
+    browser.call("Emulation.setDeviceMetricsOverride", width=320, height=640, deviceScaleFactor=2, mobile=True)
+    try:
+        for test in (real_test, preference_test):
+            browser.go((test / "page/index.html").as_uri())
+            assert browser.run(wide) <= 0 and browser.run(outside) == []
+            browser.click("#begin")
+            browser.wait("document.querySelector('[data-ears]')")
+            assert browser.run(wide) <= 0 and browser.run(outside) == []
+            browser.press(" ")
+            browser.wait("!document.querySelector('[data-ears]').disabled")
+            browser.click("[data-ears=neither]")
+            browser.wait(OPEN)
+            assert browser.run(wide) <= 0 and browser.run(outside) == []
+            names = "[...document.querySelectorAll('button')].every((e) => e.ariaLabel || e.textContent.trim())"
+            assert browser.run(names) and browser.run("document.activeElement.className") == "play"
+            browser.run("localStorage.clear()")
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_two_sounds_are_compared_by_keys_alone(browser, preference_test, tmp_path):
