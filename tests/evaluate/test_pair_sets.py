@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -180,6 +181,18 @@ def test_wrong_continuations_are_of_the_same_speaker(spliced, recordings):
     for pair in found:
         own, other = pair.facts["recording"], pair.facts["wrong_recording"]
         assert own != other and speakers[own] == speakers[other] == "a", "b has no second recording long enough"
+
+
+def test_voices_that_nobody_told_stand_in_only_where_no_other_is_known(recordings):
+    def without(one):
+        return replace(one, item=replace(one.item, facts={}))
+
+    mixed = [*recordings[:2], *map(without, recordings[2:]), replace(without(recordings[2]), group=9)]
+    found = [pair for pair in splices.from_recordings(mixed, tiny.RATE, 9, 0) if pair.kind == "continuation"]
+    assert found and all(pair.facts["same_speaker"] for pair in found)
+    nobody = [without(one) for one in recordings]
+    found = [pair for pair in splices.from_recordings(nobody, tiny.RATE, 9, 0) if pair.kind == "continuation"]
+    assert found and not any(pair.facts["same_speaker"] for pair in found)
 
 
 def test_pairs_are_a_function_of_the_seed(spliced, recordings):

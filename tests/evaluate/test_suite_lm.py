@@ -57,6 +57,14 @@ def test_the_suite_measures_stages_and_made_pairs(context, monkeypatch):
     assert replace(again, seconds=0.0) == replace(found, seconds=0.0)
 
 
+def test_pairs_are_made_of_as_many_recordings_as_there_are(context, tmp_path):
+    few = replace(context, recordings=context.recordings[:1])
+    assert [one.kind for one in lm._own(few, {})] == ["order", "reversed"]
+    drawn = {one.kind: one for one in lm._own(replace(few, places=(tmp_path,)), {})}
+    assert all(pair.facts["same_speaker"] for pair in drawn["continuation"].pairs)
+    assert len({pair.facts["recording"] for pair in drawn["order"].pairs}) == 5
+
+
 def test_mean_losses_are_the_models_own(context):
     model, store = context.bundle.stages.semantic, likelihood.tokens_of(context)
     losses = likelihood.losses_on(context, model, "semantic_stage", store)

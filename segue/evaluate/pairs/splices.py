@@ -94,6 +94,8 @@ def from_recordings(
         )
     order = random.Random(seed).sample(long, len(long))
     partners = {one.item.id: _partners(one, long) for one in long}
+    if any(partners[one.item.id] for one in long if "speaker" in one.item.facts):
+        partners = {one.item.id: partners[one.item.id] if "speaker" in one.item.facts else [] for one in long}
     made = dict.fromkeys(KINDS, 0)
     by_id = {one.item.id: one for one in long}
     kept = lru_cache(_KEPT)(lambda name: by_id[name].wave(sample_rate))

@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,18 @@ from segue.data.store import TokenStore
 from segue.errors import SegueError
 from segue.evaluate.likelihood import Conditioning, Losses, Member, conditioning_of, losses_on, members_of, tokens_of
 from segue.evaluate.measures import Figure, bootstrap
-from segue.evaluate.pairs import make, sets
+from segue.evaluate.pairs import make, sets, splices
 from segue.evaluate.pairs.find import find
 from segue.evaluate.pairs.sets import Pair, PairSet
+from segue.evaluate.recordings import Recording, held_out
 from segue.evaluate.section import Column, Player, Section, Table
 from segue.evaluate.suite import Context
 
 PAIRS_OF_A_KIND = 60
-"""Made of the recordings where no pairs are given."""
+"""Made of held-out recordings where no pairs are given."""
+MOST_RECORDINGS = 4 * PAIRS_OF_A_KIND
+LONGEST_SECONDS = 30.0
+"""Of recordings that pairs are made of."""
 SHOWN = 2
 """Pairs of each set that can be listened to."""
 ABOUT = (
@@ -171,29 +176,37 @@ def _given(worth: Iterable[Conditioning | None], groups: np.ndarray, seed: int) 
 
 
 def _own(context: Context, missing: dict[str, str]) -> list[PairSet]:
-    """Pairs made of the context's recordings, once for these recordings and this seed."""
-    key = {
-        "of": "made pairs",
-        "recordings": [[one.item.id, one.seconds] for one in context.recordings],
-        "limit": PAIRS_OF_A_KIND,
-        "seed": context.seed,
-    }
-    folder = context.cache.path(key, "") / "recordings"
+    """Pairs made of held-out recordings, once for these recordings and this seed."""
     try:
+        recordings = _long_ones(context)
+        key = {
+            "of": "made pairs",
+            "recordings": [[one.item.id, one.seconds] for one in recordings],
+            "limit": PAIRS_OF_A_KIND,
+            "seed": context.seed,
+        }
+        folder = context.cache.path(key, "") / "recordings"
         if not (folder / sets.FILE).is_file():
-            make.save(
-                make.of_recordings(
-                    context.recordings,
-                    PAIRS_OF_A_KIND,
-                    context.seed,
-                    lambda done, total: context.tell("pairs from sound", done, total),
-                ),
-                folder,
-            )
+            told = partial(context.tell, "pairs from sound")
+            make.save(make.of_recordings(recordings, PAIRS_OF_A_KIND, context.seed, told), folder)
     except SegueError as error:
         missing["pairs"] = f"{error} (or make pairs with `segue evaluate pairs make` and give them with --pairs)"
         return []
     return sets.read(folder)
+
+
+def _long_ones(context: Context) -> Sequence[Recording]:
+    """Recordings to make pairs of: drawn anew where they can be, so that speakers have several; else the context's.
+
+    Raises:
+        SegueError: if none is long enough.
+    """
+    if not context.places:
+        return context.recordings
+    by_speaker = context.kind == "speech"
+    return held_out(context.places, MOST_RECORDINGS, LONGEST_SECONDS, context.seed, splices.NEEDED_SECONDS, by_speaker)[
+        0
+    ]
 
 
 class Frequencies:
