@@ -19,6 +19,7 @@ from segue.evaluate.cache import Cache
 from segue.evaluate.cases import ANCHOR
 from segue.evaluate.recordings import held_out
 from segue.evaluate.suite import Context
+from segue.evaluate.suites import acoustic
 
 SECONDS = 2.2
 
@@ -189,9 +190,10 @@ def test_words_are_counted_against_the_transcript_and_against_the_original(conte
 
 
 def test_without_a_transcript_words_are_counted_against_the_original_alone(context, monkeypatch):
-    stubs.use(monkeypatch, words=stubs.words)
-    here = context(recordings=[replace(one, seconds=2.0) for one in context().recordings if one.seconds > 3])
-    found = suites.suite("acoustic")(here)  # the one with a transcript is used in part, so that it doesn't fit
+    stubs.use(monkeypatch)
+    monkeypatch.setattr(acoustic, "LONGEST_SECONDS", 2.0)  # of the one with a transcript, so that it doesn't fit
+    here = context()
+    found = suites.suite("acoustic")(here)
     assert "no transcript" in found.not_measured["wer"] and rows(found, "acoustic")["original"]["wer"] is None
     stubs.use(monkeypatch, words=ImportError("no whisper"))
     gone = suites.suite("acoustic")(context(recordings=here.recordings[:1], seed=5))
