@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -87,6 +88,10 @@ def test_a_continuation_is_measured_beside_the_recording_itself(context, monkeyp
     assert 0 < rows(found, "diversity")["takes of one prompt"]["tokens"].value <= 1
     assert len(found.details["continuation"]) == 6 and found.not_measured == {}
     assert any("1 of 7 recordings are too short" in note for note in found.notes)
+    if importlib.util.find_spec("matplotlib"):
+        assert (here.out / found.plots[0].picture).read_bytes()[:4] == b"\x89PNG"
+    else:
+        assert any("is not drawn" in note and "matplotlib" in note for note in found.notes)
     for player in found.players:
         assert (here.out / player.sound).is_file() and (here.out / player.picture).read_bytes()[:4] == b"\x89PNG"
     assert all(done <= total for _, done, total in told) and len({what for what, _, _ in told}) > 5
