@@ -15,15 +15,10 @@ of a longer one the `--seconds` in its middle. Means come with a 95 % interval: 
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import importlib.metadata
-import importlib.util
-import io
 import json
 import math
 import sys
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -45,10 +40,12 @@ from segue.codec.health import LayerHealth, codebook_health
 from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
 from segue.errors import SegueError
+from segue.evaluate import scorers
+from segue.evaluate.scorers.si_sdr import si_sdr_db
 from segue.terminal import bars, count_bar
 
 Kind = Literal["speech", "piano"]
-Measure = Callable[[np.ndarray, np.ndarray], float]
+Measure = Callable[..., float]
 
 PACKAGES = ("segue", "torch", "numpy", "pesq", "pystoi", "visqol-python", "ai-edge-litert", "distillmos")
 COLUMNS = {
@@ -113,73 +110,47 @@ def middle(path: Path, seconds: float, rate: int) -> Tensor:
     return torch.from_numpy(samples)
 
 
-def si_sdr_db(original: np.ndarray, made: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio. Source: Le Roux et al. 2019 (arXiv 1811.02508), means removed."""
-    original, made = original - original.mean(dtype=float), made - made.mean(dtype=float)
-    target = original * (np.dot(made, original) / np.dot(original, original))
-    return float(10 * np.log10(np.square(target).sum() / np.square(target - made).sum()))
+def tool(name: str, kind: Kind, rate: int) -> Measure:
+    """A scorer of segue.evaluate, for waves at another sample rate."""
+    scorer = scorers.scorer(name, kind)
+    made = scorer.make()
+
+    def measure(*waves: np.ndarray) -> float:
+        return float(made(*(audio.to_mono(wave, rate, scorer.sample_rate) for wave in waves)))
+
+    return measure
 
 
-def package(name: str) -> Any:
-    """A scorer's module."""
+def package(name: str, kind: Kind, rate: int) -> Measure:
+    """A scorer whose package must be there."""
     try:
-        return importlib.import_module(name)
+        return tool(name, kind, rate)
     except ImportError as error:
         raise SegueError(f"{name} can't be imported ({error}); pip install -e '.[eval]'") from error
 
 
 def visqol_measure(kind: Kind, rate: int) -> Measure:
     """ViSQOL in the mode that suits the sound, never with the fallback mapping."""
-    speech = kind == "speech"
-    wanted = 16_000 if speech else 48_000
-    api = package("visqol").VisqolApi()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            api.create(mode="speech" if speech else "audio", use_lattice_model=True if speech else None)
-    except (ImportError, Warning) as error:
+        return package("visqol", kind, rate)
+    except Warning as error:
         raise SegueError(f"ViSQOL lacks its lattice model ({error}); pip install -e '.[eval]'") from error
-
-    def measure(original: np.ndarray, made: np.ndarray) -> float:
-        pair = [audio.to_mono(wave, rate, wanted).astype(float) for wave in (original, made)]
-        return float(api.measure_from_arrays(*pair, wanted).moslqo)
-
-    return measure
 
 
 def distillmos_measure(rate: int) -> Callable[[np.ndarray], float] | None:
     """DistillMOS of one wave, without a reference; None where the package is missing."""
-    stand_in = importlib.util.find_spec("torchaudio") is None  # the package asks for it but its model does without
     try:
-        if stand_in:
-            sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-        import distillmos
+        return tool("distillmos", "speech", rate)
     except ImportError:
         return None
-    finally:
-        if stand_in:
-            del sys.modules["torchaudio"]
-    with contextlib.redirect_stdout(io.StringIO()):  # it names its file of weights
-        model = distillmos.ConvTransformerSQAModel().eval()
-
-    def measure(wave: np.ndarray) -> float:
-        with torch.inference_mode():
-            return float(model(torch.from_numpy(audio.to_mono(wave, rate, 16_000))[None]))
-
-    return measure
 
 
 def measures(kind: Kind, rate: int) -> dict[str, Measure]:
     """Every measure of a kind of sound that can be taken here: name -> (original (N,), made (N,)) -> score."""
     ready: dict[str, Measure] = {"visqol": visqol_measure(kind, rate), "si_sdr_db": si_sdr_db}
     if kind == "speech":
-        pesq, pystoi, opinion = package("pesq"), package("pystoi"), distillmos_measure(rate)
-
-        def pesq_wb(original: np.ndarray, made: np.ndarray) -> float:
-            pair = [audio.to_mono(wave, rate, 16_000) for wave in (original, made)]
-            return float(pesq.pesq(16_000, *pair, "wb"))
-
-        ready |= {"pesq_wb": pesq_wb, "stoi": lambda original, made: float(pystoi.stoi(original, made, rate))}
+        opinion = distillmos_measure(rate)
+        ready |= {"pesq_wb": package("pesq", kind, rate), "stoi": package("stoi", kind, rate)}
         if opinion is not None:
             ready["distillmos"] = lambda original, made: opinion(made)
     return {name: ready[name] for name in KINDS[kind] if name in ready}

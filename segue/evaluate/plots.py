@@ -1,7 +1,8 @@
-"""Pictures of results, as PNG: roles and layers, tokens over a spectrogram. Needs matplotlib (extra "eval")."""
+"""Pictures of results, as PNG: roles and layers, tokens over a spectrogram, measures over time. Needs matplotlib."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from segue.artifact import written_file
 from segue.errors import SegueError
+from segue.evaluate.section import Table
 from segue.semantic.features import MEL_HOP, SAMPLE_RATE, LogMel
 
 _BANDS = 80
@@ -99,3 +101,36 @@ def token_report(result: dict[str, Any], path: Path) -> None:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def over_time(table: Table, panels: Sequence[tuple[str, Sequence[str]]], path: Path) -> None:
+    """Draw columns of a table whose rows are stretches of time, with their intervals.
+
+    Args:
+        table: a row a stretch.
+        panels: name of each panel, and the keys of the columns in it.
+        path: of the PNG.
+
+    Raises:
+        SegueError: if matplotlib is not installed, nothing was measured, or the file can't be written.
+    """
+    titles = {column.key: column.title for column in table.columns}
+    drawn = [(name, [key for key in keys if any(row.get(key) for row in table.rows.values())]) for name, keys in panels]
+    drawn = [(name, keys) for name, keys in drawn if keys]
+    if not drawn:
+        raise SegueError(f"{path}: nothing was measured over time, so there is nothing to draw")
+    figure, axes = _figure(5.2 * len(drawn), 3.6, 1, len(drawn))
+    places = np.arange(len(table.rows))
+    for plot, (name, keys) in zip(axes[0], drawn, strict=True):
+        for key in keys:
+            cells = [row.get(key) for row in table.rows.values()]
+            value, low, high = (
+                np.array([np.nan if cell is None else getattr(cell, part) for cell in cells])
+                for part in ("value", "low", "high")
+            )
+            spread = np.nan_to_num([value - low, high - value]).clip(0)
+            plot.errorbar(places, value, spread, fmt="o-", capsize=2, linewidth=1, label=titles[key])
+        plot.set_xticks(places, list(table.rows), fontsize=8)
+        plot.set(title=name)
+        plot.legend(fontsize=8)
+    _keep(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -19,6 +20,7 @@ from segue.evaluate.cache import Cache
 from segue.evaluate.cases import ANCHOR
 from segue.evaluate.recordings import held_out
 from segue.evaluate.suite import Context
+from segue.evaluate.suites import acoustic
 
 SECONDS = 2.2
 
@@ -86,6 +88,10 @@ def test_a_continuation_is_measured_beside_the_recording_itself(context, monkeyp
     assert 0 < rows(found, "diversity")["takes of one prompt"]["tokens"].value <= 1
     assert len(found.details["continuation"]) == 6 and found.not_measured == {}
     assert any("1 of 7 recordings are too short" in note for note in found.notes)
+    if importlib.util.find_spec("matplotlib"):
+        assert (here.out / found.plots[0].picture).read_bytes()[:4] == b"\x89PNG"
+    else:
+        assert any("is not drawn" in note and "matplotlib" in note for note in found.notes)
     for player in found.players:
         assert (here.out / player.sound).is_file() and (here.out / player.picture).read_bytes()[:4] == b"\x89PNG"
     assert all(done <= total for _, done, total in told) and len({what for what, _, _ in told}) > 5
@@ -189,9 +195,10 @@ def test_words_are_counted_against_the_transcript_and_against_the_original(conte
 
 
 def test_without_a_transcript_words_are_counted_against_the_original_alone(context, monkeypatch):
-    stubs.use(monkeypatch, words=stubs.words)
-    here = context(recordings=[replace(one, seconds=2.0) for one in context().recordings if one.seconds > 3])
-    found = suites.suite("acoustic")(here)  # the one with a transcript is used in part, so that it doesn't fit
+    stubs.use(monkeypatch)
+    monkeypatch.setattr(acoustic, "LONGEST_SECONDS", 2.0)  # of the one with a transcript, so that it doesn't fit
+    here = context()
+    found = suites.suite("acoustic")(here)
     assert "no transcript" in found.not_measured["wer"] and rows(found, "acoustic")["original"]["wer"] is None
     stubs.use(monkeypatch, words=ImportError("no whisper"))
     gone = suites.suite("acoustic")(context(recordings=here.recordings[:1], seed=5))

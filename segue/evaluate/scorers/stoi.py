@@ -12,7 +12,7 @@ import numpy as np
 
 from segue.evaluate.scorers.seam import Kind, Scorer, Tool
 
-_RATE = 10_000
+_RATE = 16_000
 
 
 def scorer(kind: Kind) -> Scorer:

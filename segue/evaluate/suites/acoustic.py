@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segue import audio
+from segue.data.items import readable
 from segue.errors import SegueError
 from segue.evaluate import played, spoken, told
 from segue.evaluate.bench import Bench
@@ -24,13 +26,14 @@ from segue.evaluate.cases import each, means
 from segue.evaluate.fidelity import SIMILARITY, fidelity
 from segue.evaluate.measures import Figure
 from segue.evaluate.players import player
+from segue.evaluate.recordings import Recording
 from segue.evaluate.section import Column, Player, Section, Table
 from segue.evaluate.suite import Context
-from segue.units import seconds_to_samples
 
 ORIGINAL, CODEC, REGENERATED = "original", "through the codec", "from its semantic tokens"
-LONGEST_SECONDS = 15.0
-"""Of a recording that is made again."""
+LONGEST_SECONDS = 20.0
+"""Of a recording that is made again: whole utterances, also where other suites use their beginnings, so that their
+transcripts fit."""
 LEAST_SECONDS = 1.0
 PLAYED = 4
 SPEECH = (
@@ -75,6 +78,7 @@ def run(context: Context) -> Section:
         SegueError: if no recording is long enough.
     """
     began = time.monotonic()
+    context = replace(context, recordings=tuple(_whole(one) for one in context.recordings))
     numbers = [number for number, one in enumerate(context.recordings) if one.seconds >= LEAST_SECONDS]
     if not numbers:
         raise SegueError(f"no recording is {LEAST_SECONDS:g} s long; give longer ones")
@@ -87,10 +91,15 @@ def run(context: Context) -> Section:
     return replace(found, players=_players(context, rows), seconds=time.monotonic() - began)
 
 
+def _whole(recording: Recording) -> Recording:
+    """All of it, or its first 20 s."""
+    return replace(recording, seconds=min(audio.duration_seconds(readable(recording.sound)), LONGEST_SECONDS))
+
+
 def _again(context: Context, number: int) -> Again:
     bundle, recording = context.bundle, context.recordings[number]
     rate = bundle.sample_rate
-    wave = recording.wave(rate)[: seconds_to_samples(LONGEST_SECONDS, rate)]
+    wave = recording.wave(rate)
     key = {
         "bundle": bundle.fingerprint,
         "recording": recording.item.id,
@@ -109,8 +118,7 @@ def _again(context: Context, number: int) -> Again:
         CODEC: context.cache.wave(key | {"made": "reconstruction"}, rate, lambda: bundle.reconstruct(wave)),
         REGENERATED: context.cache.wave(key | {"made": "acoustic", "seed": context.seed}, rate, regenerated),
     }
-    cut = len(wave) / rate < recording.seconds - told.CUT_SECONDS
-    return Again(number, waves, None if cut else told.transcript(recording))
+    return Again(number, waves, told.transcript(recording))
 
 
 def _speech(context: Context, rows: Sequence[Again]) -> Section:

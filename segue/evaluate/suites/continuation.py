@@ -17,12 +17,13 @@ import torch
 
 from segue.errors import SegueError
 from segue.evaluate import played, spoken
+from segue.evaluate import plots as pictures
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import ANCHOR, NAMES, Case, anchors, cases, groups_of, means
 from segue.evaluate.diversity import diversity
 from segue.evaluate.overtime import over_time
 from segue.evaluate.players import player
-from segue.evaluate.section import Player, Section, Table
+from segue.evaluate.section import Player, Plot, Section, Table
 from segue.evaluate.suite import Context
 
 PLAYED = 4
@@ -62,11 +63,13 @@ def _speech(context: Context, rows: Sequence[Case]) -> Section:
     )
     systems = {name: row for name, row in found.items() if name != OTHER}
     varied, note = diversity(context, bench)
+    course = over_time(context, bench, rows)
+    plots, undrawn = _drawn(context, course)
     tables = (
         Table("identity", "Whose voice it is", spoken.columns(*spoken.IDENTITY), found),
         Table("quality", "Quality", spoken.columns(*spoken.QUALITY, "distillmos_less", "frechet"), systems),
         Table("collapse", "Level, silence, noise and loops", spoken.columns(*spoken.FAULTS), systems),
-        over_time(context, bench, rows),
+        course,
         varied,
     )
     return Section(
@@ -75,7 +78,8 @@ def _speech(context: Context, rows: Sequence[Case]) -> Section:
         about=_about(context, rows) + " " + spoken.DEFINITIONS,
         tables=tables,
         players=_players(context, rows),
-        notes=(*note, *_notes(context, rows), *bench.notes(spoken.TITLES)),
+        plots=plots,
+        notes=(*note, *undrawn, *_notes(context, rows), *bench.notes(spoken.TITLES)),
         details=details,
         versions=bench.versions,
         not_measured=spoken.not_measured(bench, spoken.TITLES, spoken.OF_SCORER),
@@ -138,6 +142,17 @@ def _notes(context: Context, rows: Sequence[Case]) -> list[str]:
     if context.kind == "speech" and any(row.speaker is None for row in rows):
         found.append("Speakers of some recordings aren't told: another recording may be the same speaker's.")
     return found
+
+
+def _drawn(context: Context, course: Table) -> tuple[tuple[Plot, ...], list[str]]:
+    """The picture of the measures over time, or a note that says why there is none."""
+    title, place = "Voice and quality over time", "pictures/continuation-over-time.png"
+    panels = (("voice", ("similarity", "similarity_anchor")), ("quality", ("distillmos", "distillmos_anchor")))
+    try:
+        pictures.over_time(course, panels, context.out / place)
+    except SegueError as error:
+        return (), [f"{title} is not drawn: {error}"]
+    return (Plot(title, place),), []
 
 
 def _players(context: Context, rows: Sequence[Case]) -> tuple[Player, ...]:
