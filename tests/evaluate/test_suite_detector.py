@@ -33,7 +33,7 @@ def test_the_suite_tells_accuracy_by_length_and_of_a_control(context, monkeypatc
     rows = found.tables[0].rows
     assert list(rows)[:4] == ["0.4 s", "0.8 s", "1.2 s", "whole continuation"]
     assert rows["0.4 s"]["stretches"].value == 2 * 6 * 3 and rows["whole continuation"]["stretches"].value == 12
-    assert rows["control: real against real, 1 piece"]["stretches"].value == 2 * 6 * 1
+    assert rows["control: real against real, 1 piece"]["stretches"].value == 3 * 2 * 6 * 1
     assert all(0 <= row["accuracy"].value <= 1 for row in rows.values())
     kept = load(context.out / detector.FOLDER)
     assert kept.requires == {"codec": context.bundle.codec.fingerprint} and kept.card["recordings"] == 6

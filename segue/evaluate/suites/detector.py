@@ -29,6 +29,8 @@ FOLDER = "detector"
 """Of the artifact, in the report's folder."""
 LENGTHS = (1, 2, 3)
 """Pieces that are heard together."""
+CONTROL_DEALS = 3
+"""Of the control, told together: one deal alone is right or wrong by luck more often than its interval says."""
 FEWEST_GROUPS = 5
 """Below, training sets are too small and too alike for a figure."""
 ABOUT = (
@@ -39,8 +41,8 @@ ABOUT = (
     "high figure says that this bundle's continuations differ in ways that a network can learn, be it sound or "
     "rhythm, and that a detector can be made for them; it doesn't say that people hear the difference, nor that this "
     "detector recognises sound of other models, after other codecs, microphones or edits. A low one says that this "
-    "network, on so little sound, found nothing. The control deals each recording's own pieces into two halves: "
-    "nothing there can be learned, so it must be at chance, or the test itself is flawed."
+    "network, on so little sound, found nothing. The control deals each recording's own pieces into two halves, three"
+    " times over: nothing there can be learned, so it must be at chance, or the test itself is flawed."
 )
 _COLUMNS = (
     Column("accuracy", "accuracy", "neither", 3),
@@ -94,7 +96,10 @@ def run(context: Context) -> Section:
         "detector": asdict(CONFIG),
     }
     heard = _kept(context, key, real, made, groups, "detector")
-    control = _kept(context, key | {"control": True}, *halves(real, context.seed), groups, "control")
+    control = []
+    for deal in range(CONTROL_DEALS):
+        dealt = halves(real, context.seed + deal)
+        control += _kept(context, key | {"control": deal}, *dealt, groups, f"control {deal + 1}")
     rows: dict[str, dict[str, Figure | None]] = {}
     for length in LENGTHS:
         rows[f"{length * CONFIG.piece_seconds:g} s"] = _row(heard, length, context.seed)
