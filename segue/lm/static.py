@@ -129,7 +129,9 @@ class StaticDecoder:
             keys.index_copy_(2, self._place, turned[:, heads:, None])
             values.index_copy_(2, self._place, value[:, :, None])
             queries = turned[:, :heads].unflatten(1, (shared, -1))
-            attended = F.scaled_dot_product_attention(queries, keys[:, :, :bound], values[:, :, :bound], inside if windowed else allowed)
+            attended = F.scaled_dot_product_attention(
+                queries, keys[:, :, :bound], values[:, :, :bound], inside if windowed else allowed
+            )
             x = x + F.linear(attended.flatten(1), out)
             x = x + F.linear(activate(F.linear(unit(x).to(self._dtype), gate_up), config.activation), down)
         self._place.add_(1)
@@ -156,6 +158,6 @@ class StaticDecoder:
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs of (B, heads, head_dim) turned by angles (B, 1, head_dim / 2), in real numbers, which compilers can fuse."""
+    """Pairs of (B, heads, head_dim) turned by angles (B, 1, half), in real numbers, which compilers can fuse."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
