@@ -7,13 +7,15 @@
 Tokens a second: a prompt of 25 tokens, then 100, 400, ... tokens of a coarse stage (classes of 1024), each drawn at
 temperature 1: read, logits and draw included, the prompt too. All models are of random weights, which time doesn't
 depend on, and of one size: width 384, depth 8 and about 23 M parameters, ours once with as many key/value heads as
-query heads, as Llama here, and once with a single one, as audiolm-pytorch. Every repeat runs every model once, so that
-a busy moment hits all; ratios are taken within a repeat.
+query heads, as Llama here, and once with a single one, as audiolm-pytorch; the native engine with full attention, and
+with windows as `small` has them (a row's `config`). Every repeat runs every model once, so that a busy moment hits all;
+ratios are taken within a repeat.
 
 The floor is the time that reading the weights of a step once would take at the speed at which a buffer of 256 MB,
 larger than any cache, is summed up by as many threads in the same run. Weights that fit into the cache can beat it.
 
-Flatness: the time of a token after 100 and after 4000 tokens of context. From a file to a file: `segue continue` in a
+Flatness: the time of a token after 100 and after 4000 tokens of context, which is a coarse stage's: semantic tokens of
+the whole stretch, then its codes. From a file to a file: `segue continue` in a
 fresh process, model load included, and its peak memory (ru_maxrss) with --stream.
 """
 
@@ -30,18 +32,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from decode_peers import CODES, IDS, PROMPT, SEMANTIC, Size, Subject, audiolm, llama, parameters
+from decode_peers import CODES, IDS, PROMPT, SEMANTIC, Size, Subject, audiolm, llama, parameters, times
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from segue.artifact import check_writable, written_file
+from segue.config import to_dict
 from segue.errors import SegueError
 from segue.generate.parallel import Parallel
 from segue.generate.sampling import Sampling, choose
@@ -49,7 +53,7 @@ from segue.lm.decoder import Decoder, choose_engine, make_decoder
 from segue.lm.parallel import ParallelModel
 from segue.lm.stage import acoustic_stage
 from segue.lm.transformer import Transformer, TransformerConfig
-from segue.recipes import paper
+from segue.recipes import paper, small
 
 ROOT = Path(__file__).parents[1]
 STEPS, BLOCKS = 16, 4
@@ -58,30 +62,31 @@ SIZE = "384,8,6,1792,2048"
 ENGINES = ("native int8", "native float32", "torch int8", "torch float32")
 
 
-def draw_tokens(decoder: Decoder, state: Tensor, turns: Sequence[Tensor], draws: Sequence[Tensor]) -> None:
+def draw_tokens(decoder: Decoder, state: Tensor, draws: Sequence[Tensor]) -> None:
     """One token after the other, from the state on."""
-    for turn, draw in zip(turns, draws, strict=True):
+    for draw in draws:
         classes = choose(decoder.logits(state, SEMANTIC, CODES), Sampling(), draw)
-        state = decoder.step(classes + SEMANTIC, turn)
+        state = decoder.step(classes + SEMANTIC)
 
 
-def run(decoder: Decoder, model: Transformer, prompt: Tensor, count: int) -> None:
+def run(decoder: Decoder, prompt: Tensor, count: int) -> None:
     """Read a prompt (1, L) and make `count` tokens."""
-    places = torch.arange(prompt.shape[1] + count).float()[None]
-    turns = model.rotation(places[:, prompt.shape[1] :]).unbind(1)
-    state = decoder.prefill(prompt, places[:, : prompt.shape[1]])
-    draw_tokens(decoder, state, turns, torch.rand(count, 1, 1).unbind())
+    state = decoder.prefill(prompt, times(prompt.shape[1] + count))
+    draw_tokens(decoder, state, torch.rand(count, 1, 1).unbind())
 
 
-def ours(size: Size, kv_heads: int, engine: str, weights: str, longest: int) -> Subject:
+def ours(size: Size, kv_heads: int, engine: str, weights: str, longest: int, windows: bool = False) -> Subject:
     """One of our engines."""
     feedforward = size.feedforward if kv_heads == size.heads else size.feedforward_shared
     config = TransformerConfig(size.width, size.depth, size.heads, feedforward, kv_heads, embedding_width=size.width)
+    if windows:
+        like = small().coarse_stage.model
+        config = replace(config, window_frames=like.window_frames, global_every=like.global_every)
     model = Transformer(IDS, config, torch.Generator().manual_seed(0)).eval()
     decoder = make_decoder(model, 1, PROMPT + longest, engine=engine, weights=weights)
     prompt = torch.randint(0, SEMANTIC, (1, PROMPT), generator=torch.Generator().manual_seed(0))
-    name = f"segue {engine} {weights}"
-    generate = lambda count: run(decoder, model, prompt, count)  # noqa: E731
+    name = f"segue {engine} {weights}" + " windows" * windows
+    generate = lambda count: run(decoder, prompt, count)  # noqa: E731
     return Subject(name, f"{size.heads}/{kv_heads}", parameters(model), generate, None, model, (engine, weights))
 
 
@@ -135,14 +140,13 @@ def token_times(subject: Subject, contexts: list[int], repeats: int, device: str
     at = model.table.device
     for context in contexts:
         prompt = torch.randint(0, IDS, (1, context), generator=torch.Generator().manual_seed(0)).to(at)
-        places = torch.arange(context + BLOCKS * STEPS, device=at).float()[None]
-        turns = model.rotation(places[:, context:]).unbind(1)
-        draws = torch.rand(len(turns), 1, 1, device=at).unbind()
+        places = times(context + BLOCKS * STEPS).to(at)
+        draws = torch.rand(BLOCKS * STEPS, 1, 1, device=at).unbind()
         for _ in range(repeats):
-            state = decoder.prefill(prompt, places[:, :context])
-            for first in range(0, len(turns), STEPS):
-                some = slice(first, first + STEPS)
-                seconds = timed(functools.partial(draw_tokens, decoder, state, turns[some], draws[some]), device)
+            state = decoder.prefill(prompt, places)
+            for first in range(0, len(draws), STEPS):
+                some = draws[first : first + STEPS]
+                seconds = timed(functools.partial(draw_tokens, decoder, state, some), device)
                 best[context] = min(best[context], seconds / STEPS)
     return best
 
@@ -231,6 +235,7 @@ def table_of(subjects: list[Subject], lengths: list[int], repeats: int, bandwidt
             read = step_bytes(subject.model, subject.engine[1])
             at = token_times(subject, lengths, repeats)
             row |= {
+                "config": to_dict(subject.model.config),
                 "seconds_a_token_at": at,
                 "bytes_a_token": read,
                 "share_of_floor": read / bandwidth / at[lengths[0]],
@@ -245,6 +250,8 @@ def targets(figures: dict[str, Any], heads: int, lengths: list[int]) -> list[dic
     rows = {row["name"]: row for row in figures["rows"]}
     own, shared = (rows.get(f"segue native int8, {heads}/{kv_heads} heads", {}) for kv_heads in (heads, 1))
     exact = rows.get(f"segue native float32, {heads}/1 heads", {})
+    narrow = rows.get(f"segue native int8 windows, {heads}/1 heads", {})
+    narrow_exact = rows.get(f"segue native float32 windows, {heads}/1 heads", {})
     walls = figures["continue"].get("times_real_time")
     span = f"{lengths[-1]} over {lengths[0]} tokens"
     aims = [
@@ -262,7 +269,9 @@ def targets(figures: dict[str, Any], heads: int, lengths: list[int]) -> list[dic
         ("share of the memory's floor, int8", 0.6, shared.get("share_of_floor")),
         ("share of the memory's floor, float32", 0.6, exact.get("share_of_floor")),
         ("x real time, segue continue, 3 s and 7 s more", 1.0, statistics.median(walls) if walls else None),
-        (f"time of a token at {span}, at most", 1.2, shared.get("flatness")),
+        (f"time of a token at {span}, at most; windows, int8", 1.2, narrow.get("flatness")),
+        (f"time of a token at {span}, at most; windows, float32", 1.2, narrow_exact.get("flatness")),
+        (f"time of a token at {span}, at most; full attention, int8", 1.2, shared.get("flatness")),
     ]
     return [
         {
@@ -339,7 +348,8 @@ def main(
             subjects = []
             for engine in engines or ENGINES:
                 for kv_heads in (sizes.heads, 1):
-                    subjects.append(ours(sizes, kv_heads, *engine.split(), longest=max(lengths)))
+                    for windows in (False, True) if engine.startswith("native") else (False,):
+                        subjects.append(ours(sizes, kv_heads, *engine.split(), max(lengths), windows))
             for name, make in (
                 ("Llama", lambda: llama(sizes)),
                 ("audiolm-pytorch", lambda: audiolm(sizes, audiolm_folder)),
@@ -368,8 +378,6 @@ def main(
         "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: importlib.metadata.version(name) for name in ("segue", "torch")},
     }
-    if bundle != "none":
-        figures["continue"] = from_file_to_file(bundle, prompt, threads, repeats, lasting or [10, 60, 600])
     figures["targets"] = targets(figures, sizes.heads, lengths)
     show(figures, lengths, Console(width=max(Console().width, 200), highlight=False))
     if json_out:

@@ -1,4 +1,7 @@
-"""The peers of decode.py: published models that make tokens of the same kind, at the same size, with random weights."""
+"""The peers of decode.py: published models that make tokens of the same kind, at the same size, with random weights.
+
+Beside them, what all subjects have in common.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segue.errors import SegueError
+from segue.lm.sequence import Layout
+from segue.lm.stage import coarse_stage
 from segue.lm.transformer import Transformer
 
 SEMANTIC, CODES, BOOKS, PROMPT = 512, 1024, 4, 25
@@ -63,6 +68,14 @@ class Size:
     heads: int
     feedforward: int
     feedforward_shared: int
+
+
+def times(count: int) -> Tensor:
+    """Positions (1, count) of a coarse stage's tokens: half as many semantic frames as frames of codes, then these."""
+    frames = -(-count // (1 + 2 * BOOKS))
+    known = torch.zeros(1, frames, dtype=torch.long), torch.zeros(BOOKS, 2 * frames, dtype=torch.long)
+    _, positions = Layout(coarse_stage(SEMANTIC, BOOKS, CODES)).read(known[:1], known[1])
+    return positions[None, :count]
 
 
 def parameters(model: nn.Module) -> int:

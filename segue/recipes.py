@@ -233,6 +233,7 @@ def tiny() -> Recipe:
 def small() -> Recipe:
     """For one GPU and a day: some hundred hours of audio."""
     stage = TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256)
+    narrow = replace(stage, window_frames=50)  # three blocks of four see a second of codec frames to either side
     return Recipe(
         name="small",
         num_coarse=4,
@@ -265,7 +266,7 @@ def small() -> Recipe:
             ),
         ),
         coarse_stage=StageRecipe(
-            stage,
+            narrow,
             TrainConfig(
                 steps=100_000, batch_size=16, crop_seconds=10.0, learning_rate=5e-4, warmup_steps=1000, ema_decay=0.999
             ),

@@ -58,17 +58,25 @@ def test_every_row_and_every_target(decode, quick, bundle_folder, tmp_path, monk
     figures = json.loads(out.read_text())
     rows = {row["name"]: row for row in figures["rows"]}
     assert list(rows) == [
-        *(f"segue {e}, 2/{k} heads" for e in ("native int8", "native float32", "torch float32") for k in (2, 1)),
+        *(
+            f"segue native {weights}{windows}, 2/{k} heads"
+            for weights in ("int8", "float32")
+            for k in (2, 1)
+            for windows in ("", " windows")
+        ),
+        *(f"segue torch float32, 2/{k} heads" for k in (2, 1)),
         "Llama, 2/2 heads",
     ]
     row = rows["segue native int8, 2/1 heads"]
     assert row["tokens_a_second"].keys() == row["seconds_a_token_at"].keys() == {"3", "6"}
     assert len(row["tokens_a_second_each"]["3"]) == 2 and set(row["ratios"]) == {"Llama, 3", "Llama, 6"}
     assert row["flatness"] == row["seconds_a_token_at"]["6"] / row["seconds_a_token_at"]["3"]
+    configs = [rows[f"segue native int8{w}, 2/1 heads"]["config"] for w in ("", " windows")]
+    assert configs[0]["window_frames"] == 0 < configs[1]["window_frames"]
     assert len(figures["continue"]["wall_seconds"]) == 2 and 50 < figures["continue"]["peak_megabytes"]["1"] < 2000
     assert set(figures["not_measured"]) == {"audiolm-pytorch", "a GPU"} and figures["gpu"] == {}
     aims = {target["target"]: target for target in figures["targets"]}
-    assert [aim["measured"] is None for aim in aims.values()] == [True, True, True, False, False, False, False]
+    assert [aim["measured"] is None for aim in aims.values()] == [True] * 3 + [False] * 6
     assert torch.get_num_threads() == threads
     shown = capsys.readouterr().out
     assert "not measured" in shown and "--audiolm" in shown
@@ -78,10 +86,20 @@ def test_targets_are_met_or_not(decode):
     ratios = {"audiolm-pytorch, 400": 9.0, "Llama, 400": 4.0}
     rows = [
         {"name": "segue native int8, 6/6 heads", "ratios": ratios},
-        {"name": "segue native int8, 6/1 heads", "ratios": {}, "share_of_floor": 0.7, "flatness": 1.1},
+        {"name": "segue native int8, 6/1 heads", "ratios": {}, "share_of_floor": 0.7, "flatness": 1.4},
+        {"name": "segue native int8 windows, 6/1 heads", "ratios": {}, "flatness": 1.1},
     ]
     found = decode.targets({"rows": rows, "continue": {}}, 6, [100, 4000])
-    assert [row["met"] for row in found] == [True, None, False, True, None, None, True]
+    assert [row["met"] for row in found] == [True, None, False, True, None, None, True, None, False]
+
+
+def test_context_is_laid_out_as_a_coarse_stage_has_it(decode):
+    for count in (1, 100, 4000):
+        positions = decode.times(count)
+        assert positions.shape == (1, count)
+    semantic, codes = positions[0, 1:446], positions[0, 447:]
+    assert (semantic.diff() == 2).all() and (codes.diff() == 0.25).all()
+    assert semantic[0] == codes[0] == 0 and semantic[-1] == codes[-1] == 888
 
 
 def test_a_step_reads_its_matrices_once(decode):

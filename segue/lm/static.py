@@ -158,6 +158,6 @@ class StaticDecoder:
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs of (B, heads, head_dim) turned by angles (B, 1, head_dim / 2), in real numbers, which compilers can fuse."""
+    """Pairs of (B, heads, head_dim) turned by angles (B, 1, half), in real numbers, which compilers can fuse."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)

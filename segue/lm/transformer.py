@@ -51,7 +51,7 @@ class TransformerConfig:
         activation: of the feed-forward half.
         window_frames: how far in time, in codec frames, a block with a window sees to either side; 0 for no windows.
             It needs `time`.
-        global_every: where there are windows, every so manieth block sees everything; 0 for none.
+        global_every: of blocks with windows, the last of so many sees everything all the same; 0 for none.
 
     Raises:
         SegueError: for sizes that don't go together.
@@ -81,14 +81,11 @@ class TransformerConfig:
             raise SegueError(f"transformer: dropout {self.dropout} must be at least 0 and below 1")
         if self.encoding == "t5" and self.positions != "index":
             raise SegueError(f"transformer: encoding t5 counts tokens; set positions to index, not {self.positions}")
-        if self.window_frames and self.positions != "time":
-            raise SegueError(
-                f"transformer: window_frames {self.window_frames} needs positions time, not {self.positions}"
-            )
-        if min(self.window_frames, self.global_every) < 0:
-            raise SegueError(
-                f"transformer: window_frames {self.window_frames} and global_every {self.global_every} must be 0 or more"
-            )
+        narrow, every = self.window_frames, self.global_every
+        if narrow and self.positions != "time":
+            raise SegueError(f"transformer: window_frames {narrow} needs positions time, not {self.positions}")
+        if min(narrow, every) < 0:
+            raise SegueError(f"transformer: window_frames {narrow} and global_every {every} must be 0 or more")
 
     @property
     def head_dim(self) -> int:

@@ -66,7 +66,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, parts: list[Stretch]) 
     """Attention (B, heads, L, head_dim), stretch by stretch."""
     made, first = [], 0
     for part in parts:
-        seen = (queries[:, :, first : part.stop], *(x.index_select(2, part.places) for x in (keys, values)))
-        made.append(F.scaled_dot_product_attention(*seen, attn_mask=part.seen))
+        asked, known, said = queries[:, :, first : part.stop], *(x.index_select(2, part.places) for x in (keys, values))
+        made.append(F.scaled_dot_product_attention(asked, known, said, attn_mask=part.seen))
         first = part.stop
     return torch.cat(made, dim=2)

@@ -139,10 +139,11 @@ def threads(request) -> None:
 @pytest.mark.parametrize(
     ("engine", "weights"), [("torch", "float32"), ("static", "float32"), ("native", "float32"), ("native", "int8")]
 )
-def test_batched_is_single(engine, weights, threads):
+@pytest.mark.parametrize("name", ["one shared head", "windows"])
+def test_batched_is_single(engine, weights, threads, name):
     """After the same prompt, read once; in the native engine to the bit."""
-    model = a_model(CONFIGS["one shared head"])
-    tokens, positions = some_tokens(6, 30)
+    model = a_model(CONFIGS[name])
+    tokens, positions = some_tokens(6, 30, name)
     found = {}
     for rows in (range(6), *([row] for row in range(6))):
         decoder = a_decoder(model, len(rows), 30, engine, weights)

@@ -21,6 +21,8 @@
 #include <immintrin.h>
 #endif
 
+#define UNROLL _Pragma("GCC unroll 8")  // so that a tile's sums never leave the registers
+
 namespace {
 
 constexpr long LANES = 16;
@@ -193,21 +195,15 @@ template <int R, int B> inline void tile(const float* w, long stride, const Vect
 
 template <int R, int B> inline void tile(const uint8_t* w, long stride, const Vectors& in, long b, Floats out[R][B]) {
     Ints sums[R][B];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int k = 0; k < B; k++) sums[r][k] = Ints{};
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int k = 0; k < B; k++) sums[r][k] = Ints{};
     const int8_t* x = in.bytes + b * in.columns;
     for (long c = 0; c < in.columns; c += 4)
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-            for (int k = 0; k < B; k++)
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int k = 0; k < B; k++)
                 sums[r][k] = dot4(sums[r][k], w + (r * stride + c) * LANES, x + k * in.columns + c);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int k = 0; k < B; k++)
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int k = 0; k < B; k++)
             out[r][k] = __builtin_convertvector(sums[r][k] - in.sums[b + k], Floats) * in.scales[b + k];
 }
 
@@ -217,10 +213,8 @@ template <int R, int B, class W>
 void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Out& out) {
     Floats result[R][B];
     tile<R, B>(panel.numbers + block * panel.stride * LANES, panel.stride, in, b, result);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int k = 0; k < B; k++) {
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int k = 0; k < B; k++) {
             float* y = out.y + (b + k) * out.stride + (block + r) * LANES;
             Floats v = result[r][k];
             if (panel.scales) v *= load<Floats>(panel.scales + (block + r) * LANES);
@@ -231,7 +225,9 @@ void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Ou
 template <int R, class W>
 void rows(const Panel<W>& panel, long block, const Vectors& in, long count, const Out& out) {
     long b = 0;
+#if defined(__AVX512F__)  // 32 registers of 16 lanes
     for (; b + 6 <= count; b += 6) rows<R, 6>(panel, block, in, b, out);
+#endif
     for (; b + 4 <= count; b += 4) rows<R, 4>(panel, block, in, b, out);
     for (; b + 2 <= count; b += 2) rows<R, 2>(panel, block, in, b, out);
     for (; b < count; b++) rows<R, 1>(panel, block, in, b, out);

@@ -9,7 +9,8 @@
 //     x        (B, width), mixed (B, (heads + 2 kv_heads) head_dim), hidden (B, feedforward): float32
 //
 // Softmax is taken to the base 2: the caller has put log2 e / sqrt(head_dim) into the queries' rows, and log2 e into the
-// bias.
+// bias. A layer with a window attends to what lies within so many frames of the newest token in time (window.py): what
+// blocks of 16 tokens hold any of that is looked up once a step.
 // The caller pads every width to a multiple of 16 with zeros, which change nothing. Every thread does its share of the
 // rows of a matrix, and of the tokens in attention; the small work between is done by all of them alike, so that five
 // barriers a layer are enough. A row's result doesn't depend on what else is in the batch.
@@ -74,7 +75,11 @@ struct View {                       // what a row's newest token sees
     const float* times;  // of all tokens, or null where there is no window
 };
 struct Shared { Room x, mixed, hidden, peaks, totals, attended; };
-struct Desk { Tray tray, weights; Room turned, scores, merged; std::vector<View> views; };  // what a thread has to itself
+struct Desk {  // what a thread has to itself
+    Tray tray, weights;
+    Room turned, scores, merged;
+    std::vector<View> views;  // (B, 2): of everything, and through the window
+};
 
 inline long share(long count, long thread, long threads) { return count * thread / threads; }
 
