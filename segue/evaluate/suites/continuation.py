@@ -103,6 +103,12 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
     tables = (
         Table("piano", "Notes, loudness and timbre", played.STATISTICS, likeness),
         Table("nearer", "Nearer to the true continuation than a random other piece's", played.NEARER, nearer),
+        Table(
+            "nearer_made",
+            "Nearer to the true continuation than what was made of a random other piece",
+            played.NEARER_MADE,
+            {NAMES["full"]: likeness[NAMES["full"]]},
+        ),
         Table("timbre", "Whose timbre it has", played.TIMBRE, likeness),
         Table("collapse", "Level, silence, noise and loops", spoken.columns(*spoken.FAULTS, "frechet"), systems),
         varied,
@@ -123,10 +129,11 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
 def _about(context: Context, rows: Sequence[Case]) -> str:
     speakers = {row.speaker for row in rows if row.speaker is not None}
     known = f" of {len(speakers)} known speakers" if speakers and context.kind == "speech" else ""
+    together = " (a speaker's recordings together where the speaker is told)" if context.kind == "speech" else ""
     return (
         f"{len(rows)} recordings{known}, {context.prompt_seconds:g} s of each gone on with for {context.seconds:g} s, "
         "or as long as the recording lasts. Intervals: 95 %, by bootstrap over "
-        f"{len({row.group for row in rows})} groups (a speaker's recordings together where the speaker is told)."
+        f"{len({row.group for row in rows})} groups{together}."
     )
 
 
