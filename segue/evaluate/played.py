@@ -193,11 +193,11 @@ def same_tempo(one: float, two: float) -> float:
     return float(min(off, abs(off - 1)) <= math.log2(TEMPO_WITHIN))
 
 
-def notes(rows: Sequence[Case]) -> list[str]:
-    """What a reader should know of these recordings."""
+def unnamed(rows: Sequence[Case]) -> dict[str, str]:
+    """Why instruments weren't named."""
     if len({row.speaker for row in rows if row.speaker is not None}) < 2:
-        return ["Whose timbre it has is not measured: the manifest names fewer than two instruments as `speaker`."]
-    return []
+        return {"timbre_named": 'two instruments are needed; name them in a manifest as "speaker"'}
+    return {}
 
 
 def cosine(one: np.ndarray, two: np.ndarray) -> float:

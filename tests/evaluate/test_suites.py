@@ -177,6 +177,9 @@ def test_nobody_told_who_speaks(context, monkeypatch):
     found = suites.suite("continuation")(context(recordings=lonely))
     assert rows(found, "identity")["continuation"]["nearer_random"] is None
     assert rows(found, "identity")["continuation"]["similarity"] is not None
+    assert (
+        "one speaker alone" in found.not_measured["nearer_all"] and "manifest" in found.not_measured["speaker_accuracy"]
+    )
 
 
 def test_words_are_counted_against_the_transcript_and_against_the_original(context, monkeypatch):

@@ -82,7 +82,8 @@ def _speech(context: Context, rows: Sequence[Case]) -> Section:
         notes=(*note, *undrawn, *_notes(context, rows), *bench.notes(spoken.TITLES)),
         details=details,
         versions=bench.versions,
-        not_measured=spoken.not_measured(bench, spoken.TITLES, spoken.OF_SCORER),
+        not_measured=spoken.unnamed(rows, measured[ANCHOR])
+        | spoken.not_measured(bench, spoken.TITLES, spoken.OF_SCORER),
     )
 
 
@@ -119,10 +120,10 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
         about=" ".join([_about(context, rows), spoken.DEFINITIONS, played.ABOUT]),
         tables=tables,
         players=_players(context, rows),
-        notes=(*note, *_notes(context, rows), *played.notes(rows), *bench.notes(played.TITLES)),
+        notes=(*note, *_notes(context, rows), *bench.notes(played.TITLES)),
         details=details,
         versions=bench.versions,
-        not_measured=spoken.not_measured(bench, played.TITLES, played.OF_SCORER),
+        not_measured=played.unnamed(rows) | spoken.not_measured(bench, played.TITLES, played.OF_SCORER),
     )
 
 
