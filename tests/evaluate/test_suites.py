@@ -240,6 +240,15 @@ def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
             suites.suite("codec")(context(options={"codebooks": wrong}))
 
 
+def test_the_verb_takes_counts_of_codebooks(cli, bundle_folder, sounds, tmp_path, monkeypatch):
+    stubs.use(monkeypatch)
+    options = ("--data", sounds, "--out", tmp_path / "report", "--bundle", bundle_folder, "--prompt-seconds", 1)
+    shown = cli("evaluate", "codec", *options, "--seconds", 2, "--codebooks", 2, "--codebooks", 5)
+    assert shown.code == 0, shown.err
+    kept = section.read(tmp_path / "report" / "codec.json")
+    assert list(rows(kept, "codec")) == ["2 codebooks", "5 codebooks", "original"]
+
+
 @pytest.mark.parametrize("name", ["continuation", "baselines"])
 def test_recordings_that_are_too_short_are_told(name, context, monkeypatch):
     stubs.use(monkeypatch)
