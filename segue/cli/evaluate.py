@@ -45,7 +45,7 @@ HELP = {
 def mount(app: typer.Typer) -> None:
     """Give `segue evaluate` its verbs."""
     for name in SUITES:
-        app.command(name, help=HELP[name])(evaluate_tokens if name == "tokens" else _verb(name))
+        app.command(name, help=HELP[name])(OWN[name] if name in OWN else _verb(name))
     app.command("all")(evaluate_all)
     app.command("compare")(compare)
 
@@ -102,6 +102,29 @@ def evaluate_tokens(
     if semantic is not None:
         own |= {"semantic": semantic, "semantic_fingerprint": load_semantic(semantic).fingerprint}
     _evaluate(["tokens"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"tokens": own})
+
+
+def evaluate_codec(
+    data: EvaluateDataOption,
+    out: EvaluateOutOption,
+    bundle: BundleOption = "speech",
+    codebooks: Annotated[
+        list[int] | None, typer.Option(help="How many to use; give it again for more. 1, 3, 6 and 12 by default.")
+    ] = None,
+    limit: LimitOption = 40,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    prompt_seconds: PromptOption = 3.0,
+    seconds: SecondsOption = 7.0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Quality of the codec by bitrate."""
+    own = {"codebooks": sorted(set(codebooks))} if codebooks else {}
+    _evaluate(["codec"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"codec": own})
+
+
+OWN: dict[str, Callable[..., None]] = {"tokens": evaluate_tokens, "codec": evaluate_codec}
+"""Verbs with options that no other suite has."""
 
 
 def evaluate_all(

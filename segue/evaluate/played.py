@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,9 +38,13 @@ NEARER = (
     Column("nearer", "all three", "higher", 2),
     Column("nearer_timbre", "long-term spectrum", "higher", 2),
 )
+NEARER_MADE = tuple(replace(column, key=column.key.replace("nearer", "nearer_made")) for column in NEARER)
 TIMBRE = (Column("timbre_named", "instrument named", "higher", 2),)
 _NOTES = ("onsets", "key_kept", "nearer_onsets", "nearer_pitches", "nearer")
-OF_SCORER = {"notes": _NOTES, "tempo": ("tempo_kept",)}
+OF_SCORER = {
+    "notes": (*_NOTES, *(key.replace("nearer", "nearer_made") for key in _NOTES[2:])),
+    "tempo": ("tempo_kept",),
+}
 TEMPO_WITHIN = 1.08
 """Two tempi are one if their ratio, or its half or double, is not farther from 1: as metres of beat tracking allow."""
 ABOUT = (
@@ -80,7 +84,10 @@ def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> d
     prompts = each(context, "prompts: notes", rows, lambda row: playing(context, bench, row.prompt))
     groups = groups_of(rows)
     scale = scales(truths, groups)
-    near = np.array([_nearer(one, place, truths, groups, scale) for place, one in enumerate(ours)]).reshape(-1, 5)
+    near, near_made = (
+        np.array([nearer(one, place, truths, rivals, groups, scale) for place, one in enumerate(ours)]).reshape(-1, 5)
+        for rivals in (truths, ours)
+    )
     pairs = list(zip(ours, prompts, strict=True))
     return {
         "onsets": np.array([one.onsets for one in ours]),
@@ -89,6 +96,7 @@ def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> d
         "key_kept": np.array([cosine(one.pitches, two.pitches) for one, two in pairs]),
         "tempo_kept": np.array([same_tempo(one.tempo, two.tempo) for one, two in pairs]),
         **{column.key: near[:, place] for place, column in enumerate(NEARER)},
+        **{column.key: near_made[:, place] for place, column in enumerate(NEARER_MADE)},
         "timbre_named": named(ours, truths, [row.speaker for row in rows], groups),
     }
 
@@ -129,12 +137,29 @@ def scales(truths: Sequence[Playing], groups: Sequence[int]) -> np.ndarray:
     return np.mean(pairs, axis=0) if pairs else np.full(4, math.nan)
 
 
-def _nearer(
-    made: Playing, place: int, truths: Sequence[Playing], groups: Sequence[int], scale: np.ndarray
+def nearer(
+    made: Playing,
+    place: int,
+    truths: Sequence[Playing],
+    rivals: Sequence[Playing],
+    groups: Sequence[int],
+    scale: np.ndarray,
 ) -> list[float]:
-    """Share of the other pieces whose true continuation is farther from this piece's than what was made is."""
+    """Share of the other pieces' rivals that are farther from this piece's true continuation than what was made is.
+
+    Args:
+        made: continuation of the piece.
+        place: of the piece.
+        truths: true continuations of all pieces.
+        rivals: what is compared, a piece: the true continuations, or those that were made.
+        groups: of the pieces.
+        scale: see `scales`.
+
+    Returns:
+        in onsets, pitch classes, loudness, all three and long-term spectrum.
+    """
     own = distances(made, truths[place])
-    others = [distances(truths[k], truths[place]) for k in range(len(truths)) if groups[k] != groups[place]]
+    others = [distances(rivals[k], truths[place]) for k in range(len(rivals)) if groups[k] != groups[place]]
     if not others:
         return [math.nan] * 5
     table = np.array([own, *others])
@@ -168,11 +193,11 @@ def same_tempo(one: float, two: float) -> float:
     return float(min(off, abs(off - 1)) <= math.log2(TEMPO_WITHIN))
 
 
-def notes(rows: Sequence[Case]) -> list[str]:
-    """What a reader should know of these recordings."""
+def unnamed(rows: Sequence[Case]) -> dict[str, str]:
+    """Why instruments weren't named."""
     if len({row.speaker for row in rows if row.speaker is not None}) < 2:
-        return ["Whose timbre it has is not measured: the manifest names fewer than two instruments as `speaker`."]
-    return []
+        return {"timbre_named": 'two instruments are needed; name them in a manifest as "speaker"'}
+    return {}
 
 
 def cosine(one: np.ndarray, two: np.ndarray) -> float:

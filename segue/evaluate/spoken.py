@@ -160,6 +160,16 @@ def not_measured(bench: Bench, titles: Mapping[str, str], of_scorer: Mapping[str
     }
 
 
+def unnamed(rows: Sequence[Case], values: Mapping[str, Any]) -> dict[str, str]:
+    """Why speakers weren't named, or who is nearer wasn't told, where there were voices."""
+    found, one = {}, len({row.group for row in rows}) < 2
+    if not np.isfinite(values["speaker_accuracy"]).any():
+        found["speaker_accuracy"] = 'two speakers of two recordings are needed; name them in a manifest as "speaker"'
+    if one:
+        found |= dict.fromkeys(("nearer_random", "nearer_all", "similarity_other"), "there is one speaker alone")
+    return found
+
+
 def number(value: Any) -> float:
     """As a float; NaN for None."""
     return math.nan if value is None else float(value)

@@ -136,14 +136,16 @@ def playing(onsets: float, pitch: int, level: float, bright: float = 0.0) -> Pla
 def test_a_piece_that_goes_on_as_it_did_is_nearer_than_the_others():
     truths = [playing(2 + piece, piece, -20 - piece, piece) for piece in range(4)]
     scale = played.scales(truths, range(4))
-    same = [played._nearer(one, place, truths, range(4), scale) for place, one in enumerate(truths)]
+    same = [played.nearer(one, place, truths, truths, range(4), scale) for place, one in enumerate(truths)]
     assert np.min(same) == 1.0
-    swapped = [played._nearer(truths[3 - place], place, truths, range(4), scale) for place in range(4)]
+    swapped = [played.nearer(truths[3 - place], place, truths, truths, range(4), scale) for place in range(4)]
     assert np.mean(swapped) < 0.5
+    made = [playing(5, 0, -20)] * 4  # whatever the piece, so that it is as near as any other that was made
+    assert np.mean([played.nearer(made[0], k, truths, made, range(4), scale) for k in range(4)]) == 0.5
     unheard = Playing(math.nan, np.zeros(12), np.array([-20.0, 5.0]), np.zeros(2), math.nan)
-    row = played._nearer(unheard, 0, truths, range(4), scale)
+    row = played.nearer(unheard, 0, truths, truths, range(4), scale)
     assert [math.isnan(value) for value in row] == [True, True, False, True, False]
-    assert np.isnan(played._nearer(truths[0], 0, truths, [0, 0, 0, 0], scale)).all()
+    assert np.isnan(played.nearer(truths[0], 0, truths, truths, [0, 0, 0, 0], scale)).all()
 
 
 def test_an_instrument_is_named_by_other_recordings():

@@ -177,6 +177,9 @@ def test_nobody_told_who_speaks(context, monkeypatch):
     found = suites.suite("continuation")(context(recordings=lonely))
     assert rows(found, "identity")["continuation"]["nearer_random"] is None
     assert rows(found, "identity")["continuation"]["similarity"] is not None
+    assert (
+        "one speaker alone" in found.not_measured["nearer_all"] and "manifest" in found.not_measured["speaker_accuracy"]
+    )
 
 
 def test_words_are_counted_against_the_transcript_and_against_the_original(context, monkeypatch):
@@ -235,6 +238,15 @@ def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
     for wrong in ([13], [], ["1"]):
         with pytest.raises(SegueError, match="this codec has 12"):
             suites.suite("codec")(context(options={"codebooks": wrong}))
+
+
+def test_the_verb_takes_counts_of_codebooks(cli, bundle_folder, sounds, tmp_path, monkeypatch):
+    stubs.use(monkeypatch)
+    options = ("--data", sounds, "--out", tmp_path / "report", "--bundle", bundle_folder, "--prompt-seconds", 1)
+    shown = cli("evaluate", "codec", *options, "--seconds", 2, "--codebooks", 2, "--codebooks", 5)
+    assert shown.code == 0, shown.err
+    kept = section.read(tmp_path / "report" / "codec.json")
+    assert list(rows(kept, "codec")) == ["2 codebooks", "5 codebooks", "original"]
 
 
 @pytest.mark.parametrize("name", ["continuation", "baselines"])

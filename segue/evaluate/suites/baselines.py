@@ -63,6 +63,10 @@ def run(context: Context) -> Section:
         found[system], details[system] = _measured(context, bench, rows, system)
     found[ANCHOR], details[ANCHOR] = _measured(context, bench, anchors(full), ANCHOR)
     if speech:
+        cannot |= spoken.unnamed(full, {"speaker_accuracy": [row["speaker_accuracy"] for row in details[ANCHOR]]})
+    else:
+        cannot |= played.unnamed(full)
+    if speech:
         _add_words(context, bench, full, found, details)
     columns: tuple[Column, ...] = (*spoken.columns(*SPEECH), *WORDS) if speech else played.NEARER
     anchored = spoken.columns(*SOUND) if speech else (*played.TIMBRE, *spoken.columns(*SOUND))

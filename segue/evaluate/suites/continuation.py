@@ -82,7 +82,8 @@ def _speech(context: Context, rows: Sequence[Case]) -> Section:
         notes=(*note, *undrawn, *_notes(context, rows), *bench.notes(spoken.TITLES)),
         details=details,
         versions=bench.versions,
-        not_measured=spoken.not_measured(bench, spoken.TITLES, spoken.OF_SCORER),
+        not_measured=spoken.unnamed(rows, measured[ANCHOR])
+        | spoken.not_measured(bench, spoken.TITLES, spoken.OF_SCORER),
     )
 
 
@@ -103,6 +104,12 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
     tables = (
         Table("piano", "Notes, loudness and timbre", played.STATISTICS, likeness),
         Table("nearer", "Nearer to the true continuation than a random other piece's", played.NEARER, nearer),
+        Table(
+            "nearer_made",
+            "Nearer to the true continuation than what was made of a random other piece",
+            played.NEARER_MADE,
+            {NAMES["full"]: likeness[NAMES["full"]]},
+        ),
         Table("timbre", "Whose timbre it has", played.TIMBRE, likeness),
         Table("collapse", "Level, silence, noise and loops", spoken.columns(*spoken.FAULTS, "frechet"), systems),
         varied,
@@ -113,20 +120,21 @@ def _piano(context: Context, rows: Sequence[Case]) -> Section:
         about=" ".join([_about(context, rows), spoken.DEFINITIONS, played.ABOUT]),
         tables=tables,
         players=_players(context, rows),
-        notes=(*note, *_notes(context, rows), *played.notes(rows), *bench.notes(played.TITLES)),
+        notes=(*note, *_notes(context, rows), *bench.notes(played.TITLES)),
         details=details,
         versions=bench.versions,
-        not_measured=spoken.not_measured(bench, played.TITLES, played.OF_SCORER),
+        not_measured=played.unnamed(rows) | spoken.not_measured(bench, played.TITLES, played.OF_SCORER),
     )
 
 
 def _about(context: Context, rows: Sequence[Case]) -> str:
     speakers = {row.speaker for row in rows if row.speaker is not None}
     known = f" of {len(speakers)} known speakers" if speakers and context.kind == "speech" else ""
+    together = " (a speaker's recordings together where the speaker is told)" if context.kind == "speech" else ""
     return (
         f"{len(rows)} recordings{known}, {context.prompt_seconds:g} s of each gone on with for {context.seconds:g} s, "
         "or as long as the recording lasts. Intervals: 95 %, by bootstrap over "
-        f"{len({row.group for row in rows})} groups (a speaker's recordings together where the speaker is told)."
+        f"{len({row.group for row in rows})} groups{together}."
     )
 
 
