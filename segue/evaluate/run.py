@@ -25,6 +25,7 @@ from segue.errors import SegueError
 from segue.evaluate import report as reports
 from segue.evaluate import section as sections
 from segue.evaluate.cache import Cache
+from segue.evaluate.drawn import with_plots
 from segue.evaluate.generations import LEAST_SECONDS
 from segue.evaluate.pairs.find import find
 from segue.evaluate.recordings import Recording, fingerprint, held_out
@@ -225,7 +226,7 @@ def _measured(context: Context, name: str, own: dict[str, Any], here: dict[str, 
     try:
         section = suite(name)(context)
         seconds = section.seconds or time.monotonic() - begun
-        sections.save(replace(section, suite=name, seconds=seconds), place)
+        sections.save(replace(with_plots(section, name, context.out), suite=name, seconds=seconds), place)
     except SegueError as error:
         failed, seconds = " ".join(str(error).split()), time.monotonic() - begun
     when = datetime.now(UTC).isoformat(timespec="seconds")
