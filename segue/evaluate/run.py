@@ -207,8 +207,11 @@ def _begun(out: Path, settings: Settings, left_out: Sequence[str]) -> Report:
     before = reports.read(out)
     differ = before.settings.differences(settings)
     if differ:
-        words = "; ".join(f"{name} {was} there, {now} now" for name, (was, now) in differ.items())
-        raise SegueError(f"{out}: holds a report of other settings ({words}); give another --out")
+        told = [
+            f"{reports.TITLES.get(name, name)} {reports.words(was)} there, {reports.words(now)} now"
+            for name, (was, now) in differ.items()
+        ]
+        raise SegueError(f"{out}: holds a report of other settings ({'; '.join(told)}); give another --out")
     return replace(before, left_out=tuple(left_out))
 
 

@@ -90,7 +90,11 @@ def test_what_was_measured_is_measured_again_only_for_a_reason(bundle, data, tmp
 
 @pytest.mark.parametrize(
     "change, words",
-    [({"seed": 1}, "seed 0 there, 1 now"), ({"limit": 2}, "limit 40 there, 2 now"), ({"seconds": 0.2}, "seconds")],
+    [
+        ({"seed": 1}, "seed 0 there, 1 now"),
+        ({"limit": 2}, "limit 40 there, 2 now"),
+        ({"seconds": 0.2}, "seconds made 0.4 there, 0.2 now"),
+    ],
 )
 def test_no_folder_holds_figures_of_two_settings(bundle, data, tmp_path, stubbed, change, words):
     out = tmp_path / "report"
