@@ -22,7 +22,9 @@ def compare(
 ) -> None:
     """Every figure that two reports have, which is better, and what keeps them from being compared."""
     from segue.evaluate.compare import compare as compared
-    from segue.evaluate.compare_page import WORDS, page
+    from segue.evaluate.compare import says
+    from segue.evaluate.compare_page import page
+    from segue.evaluate.report import TITLES, words
     from segue.evaluate.section import plain, shown
 
     if html is not None:
@@ -39,7 +41,7 @@ def compare(
         return
     out = console()
     for name, (one, two) in found.systems.items():
-        out.print(f"{name}: {one} / {two}", markup=False, soft_wrap=True)
+        out.print(f"{TITLES.get(name, name)}: {words(one)} / {words(two)}", markup=False, soft_wrap=True)
     for line in found.warnings:
         out.print(f"not comparable: {line}", style="bold yellow", markup=False, soft_wrap=True)
     for suite in dict.fromkeys(pair.suite for pair in found.figures):
@@ -50,7 +52,7 @@ def compare(
                 shown(pair.first, pair.decimals),
                 shown(pair.second, pair.decimals),
                 f"{pair.difference:+.{pair.decimals}f}",
-                WORDS[pair.verdict],
+                says(pair.verdict, found.names),
             ]
             for pair in found.figures
             if pair.suite == suite

@@ -28,7 +28,11 @@ KindOption = Annotated[
     str | None, typer.Option("--kind", help="speech or piano; by default what the bundle tells, else speech.")
 ]
 PromptOption = Annotated[float, typer.Option("--prompt-seconds", min=0.5, help="Of each recording, gone on with.")]
-SecondsOption = Annotated[float, typer.Option("--seconds", min=0.5, help="Made after a prompt.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Made after a prompt.")]
+PairsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--pairs", help="Folder of pairs, or of ZeroSpeech's; again for more. By default made of the data."),
+]
 SuiteNames = Annotated[list[str] | None, typer.Option(help="Suite; give it again for more.")]
 
 HELP = {
@@ -44,8 +48,9 @@ HELP = {
 
 def mount(app: typer.Typer) -> None:
     """Give `segue evaluate` its verbs."""
+    own: dict[str, Callable[..., None]] = {"codec": evaluate_codec, "tokens": evaluate_tokens, "lm": evaluate_lm}
     for name in SUITES:
-        app.command(name, help=HELP[name])(OWN[name] if name in OWN else _verb(name))
+        app.command(name, help=HELP[name])(own.get(name) or _verb(name))
     app.command("all")(evaluate_all)
     app.command("compare")(compare)
 
@@ -62,9 +67,44 @@ def _verb(name: str) -> Callable[..., None]:
         seconds: SecondsOption = 7.0,
         threads: ThreadsOption = None,
     ) -> None:
-        _evaluate([name], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {})
+        _evaluate([name], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads)
 
     return evaluate_suite
+
+
+def evaluate_codec(
+    data: EvaluateDataOption,
+    out: EvaluateOutOption,
+    bundle: BundleOption = "speech",
+    codebooks: Annotated[
+        list[int] | None, typer.Option(min=1, help="Codebooks to use; give it again for more. 1, 3, 6 and 12.")
+    ] = None,
+    limit: LimitOption = 40,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    prompt_seconds: PromptOption = 3.0,
+    seconds: SecondsOption = 7.0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Quality of the codec by bitrate."""
+    own = {"codec": {"codebooks": sorted(set(codebooks))}} if codebooks else {}
+    _evaluate(["codec"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, own)
+
+
+def evaluate_lm(
+    data: EvaluateDataOption,
+    out: EvaluateOutOption,
+    bundle: BundleOption = "speech",
+    pairs: PairsOption = None,
+    limit: LimitOption = 40,
+    seed: SeedOption = 0,
+    kind: KindOption = None,
+    prompt_seconds: PromptOption = 3.0,
+    seconds: SecondsOption = 7.0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Likelihood of each stage, and accuracy on pairs of which one is right."""
+    _evaluate(["lm"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, pairs=pairs)
 
 
 def evaluate_tokens(
@@ -104,35 +144,13 @@ def evaluate_tokens(
     _evaluate(["tokens"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"tokens": own})
 
 
-def evaluate_codec(
-    data: EvaluateDataOption,
-    out: EvaluateOutOption,
-    bundle: BundleOption = "speech",
-    codebooks: Annotated[
-        list[int] | None, typer.Option(help="How many to use; give it again for more. 1, 3, 6 and 12 by default.")
-    ] = None,
-    limit: LimitOption = 40,
-    seed: SeedOption = 0,
-    kind: KindOption = None,
-    prompt_seconds: PromptOption = 3.0,
-    seconds: SecondsOption = 7.0,
-    threads: ThreadsOption = None,
-) -> None:
-    """Quality of the codec by bitrate."""
-    own = {"codebooks": sorted(set(codebooks))} if codebooks else {}
-    _evaluate(["codec"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"codec": own})
-
-
-OWN: dict[str, Callable[..., None]] = {"tokens": evaluate_tokens, "codec": evaluate_codec}
-"""Verbs with options that no other suite has."""
-
-
 def evaluate_all(
     data: EvaluateDataOption,
     out: EvaluateOutOption,
     bundle: BundleOption = "speech",
     only: SuiteNames = None,
     skip: SuiteNames = None,
+    pairs: PairsOption = None,
     limit: LimitOption = 40,
     seed: SeedOption = 0,
     kind: KindOption = None,
@@ -147,7 +165,7 @@ def evaluate_all(
     names = [name for name in only or SUITES if name not in (skip or ())]
     if not names:
         raise SegueError("--skip: no suite is left to run")
-    _evaluate(names, data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {})
+    _evaluate(names, data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, pairs=pairs)
 
 
 def _evaluate(
@@ -161,7 +179,8 @@ def _evaluate(
     prompt_seconds: float,
     seconds: float,
     threads: int | None,
-    options: dict[str, dict[str, Any]],
+    options: dict[str, dict[str, Any]] | None = None,
+    pairs: list[Path] | None = None,
 ) -> None:
     """Run suites, show what they found, and end with the exit code that the docstring of this file tells."""
     from segue.bundle import load
@@ -175,7 +194,7 @@ def _evaluate(
     told, how = kind_of(loaded)
     taken: Kind = told if kind is None else one_of("--kind", kind, get_args(Kind))
     err.print(f"kind of sound: {taken} ({f'by {how}' if kind is None else '--kind'})", markup=False)
-    asked = Asked(tuple(data), taken, limit, seed, prompt_seconds, seconds)
+    asked = Asked(tuple(data), taken, limit, seed, prompt_seconds, seconds, tuple(pairs or ()))
 
     def state(suite: str, now: str, why: str) -> None:
         words = {"kept": "kept from before", "begun": "...", "failed": f"not measured: {why}"}

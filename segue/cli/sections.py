@@ -47,9 +47,17 @@ def show(one: section.Section, out: Console) -> None:
                 [name, *(shown(row.get(column.key), column.decimals) for column in table.columns)]
                 for name, row in table.rows.items()
             ]
-            grid(table.title, ["", *(column.title for column in table.columns)], rows, out)
+            lines = [["", *(column.title for column in table.columns)], *rows]
+            turned = [list(line) for line in zip(*lines, strict=True)]
+            first, *rest = min((lines, turned), key=_width) if _width(lines) > out.width else lines
+            grid(table.title, first, rest, out)
     for line in one.notes:
         out.print(line, markup=False, soft_wrap=True)
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    """That a table of these lines takes unfolded."""
+    return 1 + sum(3 + max(map(len, column)) for column in zip(*lines, strict=True))
 
 
 def show_missing(sections: Sequence[section.Section], out: Console) -> None:

@@ -85,7 +85,10 @@ class Comparison:
     @property
     def warnings(self) -> list[str]:
         """Why figures don't compare, a line each; none if they do."""
-        lines = [f"{name} differs: {one} and {two}" for name, (one, two) in self.settings.items()]
+        lines = [
+            f"{reports.TITLES.get(name, name)} differs: {reports.words(one)} and {reports.words(two)}"
+            for name, (one, two) in self.settings.items()
+        ]
         return lines + [f"{name} differs in version: {one} and {two}" for name, (one, two) in self.versions.items()]
 
     def plain(self) -> dict[str, Any]:
@@ -94,6 +97,12 @@ class Comparison:
         for figure, values in zip(self.figures, own["figures"], strict=True):
             values |= {"difference": figure.difference, "overlap": figure.overlap}
         return {"comparable": not self.warnings, "warnings": self.warnings, **own}
+
+
+def says(verdict: Verdict, names: tuple[str, str]) -> str:
+    """A verdict in words."""
+    better = {"first": names[0], "second": names[1]}
+    return f"{better[verdict]} is better" if verdict in better else "" if verdict == "neither" else verdict
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -171,10 +180,14 @@ def _options(told: list[Report]) -> dict[str, tuple[Any, Any]]:
     """Options of suites that were asked for differently."""
     one, two = (report.suites for report in told)
     return {
-        f"options of {suite}": (entry.options, two[suite].options)
+        f"options of {suite}": (_told(entry.options), _told(two[suite].options))
         for suite, entry in one.items()
         if suite in two and entry.options != two[suite].options
     }
+
+
+def _told(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {reports.words(value)}" for name, value in options.items()) or "none"
 
 
 def _versions(told: list[Report], sections: list[dict[str, Section]]) -> dict[str, tuple[str, str]]:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from segue.evaluate.compare import Compared, Comparison
+from segue.evaluate import report as reports
+from segue.evaluate.compare import Compared, Comparison, says
 from segue.evaluate.markup import document, escape, facts, figure, grid, head, listed
 
 CLASSES = {"first": "worse", "second": "better"}
-WORDS = {
-    "first": "the first is better",
-    "second": "the second is better",
-    "equal": "equal",
-    "unclear": "unclear",
-    "neither": "",
-}
 
 
 def page(comparison: Comparison) -> str:
@@ -32,13 +26,16 @@ def page(comparison: Comparison) -> str:
     parts = []
     for (suite, table), figures in groupby(comparison.figures, lambda pair: (pair.suite, pair.table)):
         columns = ["", escape("measure"), escape(one), escape(two), "difference", "says"]
-        parts.append(grid(f"{suite}: {table}", columns, [_row(pair) for pair in figures]))
+        parts.append(grid(f"{suite}: {table}", columns, [_row(pair, comparison.names) for pair in figures], "pairs"))
     left = [
         f"{name} alone has {count} more figures of {suite}"
         for name, counts in zip(comparison.names, comparison.only, strict=True)
         for suite, count in counts.items()
     ]
-    differ = facts((name, f"{first} / {second}") for name, (first, second) in comparison.systems.items())
+    differ = facts(
+        (reports.TITLES.get(name, name), f"{reports.words(first)} / {reports.words(second)}")
+        for name, (first, second) in comparison.systems.items()
+    )
     body = f"""<header>
 <h1>{escape(title)}</h1>
 <p class="lead">Comparison of two reports of <code>segue evaluate</code></p>
@@ -54,7 +51,7 @@ better where the 95 % intervals don't overlap; where they do, or where there are
     return document(f"Segue: {title}", ("report.css",), body)
 
 
-def _row(pair: Compared) -> list[str]:
+def _row(pair: Compared, names: tuple[str, str]) -> list[str]:
     css = CLASSES.get(pair.verdict, "soft")
     return [
         escape(pair.row),
@@ -62,5 +59,5 @@ def _row(pair: Compared) -> list[str]:
         f"<td>{figure(pair.first, pair.decimals)}</td>",
         f"<td>{figure(pair.second, pair.decimals)}</td>",
         f"<td>{pair.difference:+.{pair.decimals}f}</td>",
-        f'<td><span class="{css}">{escape(WORDS[pair.verdict])}</span></td>',
+        f'<td><span class="{css}">{escape(says(pair.verdict, names))}</span></td>',
     ]

@@ -17,6 +17,7 @@ from segue.artifact import written_file
 from segue.errors import SegueError
 from segue.evaluate import report as reports
 from segue.evaluate.cache import LONGEST_SECONDS
+from segue.evaluate.headlines import in_short
 from segue.evaluate.markup import document, escape, facts, grid, inline, listed, table, web
 from segue.evaluate.panels import panel, scale
 from segue.evaluate.players import TOP_DB, small_picture
@@ -131,12 +132,13 @@ def _summary(report: Report, sections: dict[str, Section]) -> str:
         one = sections.get(name)
         left = f"{len(one.not_measured)} {NOT_MEASURED}" if one and one.not_measured else ""
         state = left or "measured" if one else NOT_MEASURED
-        why = "" if one else f": {entry.failed}"
         css = "" if one and not left else ' class="none"'
+        told = listed(in_short(one), "short") if one else escape(entry.failed)
         rows.append(
             [
                 f'<a href="#{escape(name)}">{escape(_title(name, sections))}</a>',
-                f"<td><span{css}>{escape(state)}</span>{escape(why)}</td>",
+                f"<td>{told}</td>",
+                f"<td><span{css}>{escape(state)}</span></td>",
                 f'<td class="whole">{entry.seconds:.1f} s</td>',
             ]
         )
@@ -154,7 +156,8 @@ def _summary(report: Report, sections: dict[str, Section]) -> str:
     )
     return (
         f'<section id="summary">\n<h2>Summary</h2>\n{facts(setting_facts(report.settings))}{loud}'
-        f"{grid('Suites', ['suite', 'state', 'took'], rows, 'words')}<p class='soft'>{_HOW}</p>\n{left_out}</section>\n"
+        f"{grid('Suites', ['suite', 'in short', 'state', 'took'], rows, 'words')}<p class='soft'>{_HOW}</p>\n"
+        f"{left_out}</section>\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of results, as PNG: roles and layers, tokens over a spectrogram, measures over time. Needs matplotlib."""
+"""Pictures of results, as PNG: tokens over a spectrogram, layers, time, bitrate, rows apart. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from segue.artifact import written_file
 from segue.errors import SegueError
-from segue.evaluate.section import Table
+from segue.evaluate.measures import Figure
+from segue.evaluate.section import Column, Table
 from segue.semantic.features import MEL_HOP, SAMPLE_RATE, LogMel
 
 _BANDS = 80
@@ -134,3 +135,93 @@ def over_time(table: Table, panels: Sequence[tuple[str, Sequence[str]]], path: P
         plot.set(title=name)
         plot.legend(fontsize=8)
     _keep(figure, path)
+
+
+def against(table: Table, key: str, panels: Sequence[str], path: Path) -> None:
+    """Draw columns of a table against one of them, a panel each, with their intervals; rows without a place are lines.
+
+    Args:
+        table: a row a point.
+        key: of the column along the horizontal axis.
+        panels: keys of the columns that are drawn.
+        path: of the PNG.
+
+    Raises:
+        SegueError: if matplotlib is not installed, nothing was measured, or the file can't be written.
+    """
+    columns = _measured(table, panels)
+    placed = {name: _cell(row, key) for name, row in table.rows.items()}
+    rows = sorted((name for name in table.rows if np.isfinite(placed[name][0])), key=lambda name: placed[name][0])
+    if not columns or len(rows) < 2:
+        raise SegueError(f"{path}: too little was measured for a plot of {table.title}")
+    figure, axes = _grid(len(columns))
+    along = next(column.title for column in table.columns if column.key == key)
+    for plot, column in zip(axes, columns, strict=True):
+        value, low, high = np.array([_cell(table.rows[name], column.key) for name in rows]).T
+        spread = np.nan_to_num([value - low, high - value]).clip(0)
+        plot.errorbar([placed[name][0] for name in rows], value, spread, fmt="o-", capsize=2, linewidth=1)
+        for name in (name for name in table.rows if name not in rows):
+            top = _cell(table.rows[name], column.key)[0]
+            if np.isfinite(top):
+                plot.axhline(top, color="grey", linewidth=0.8, linestyle=":", label=name)
+                plot.legend(fontsize=8)
+        plot.set(title=column.title, xlabel=along)
+    _keep(figure, path)
+
+
+def rows_apart(table: Table, panels: Sequence[str], path: Path) -> None:
+    """Draw the rows of a table under each other, a panel a column, each figure a point with its interval.
+
+    Args:
+        table: figures.
+        panels: keys of the columns that are drawn; all of them if empty.
+        path: of the PNG.
+
+    Raises:
+        SegueError: if matplotlib is not installed, nothing was measured, or the file can't be written.
+    """
+    columns = _measured(table, panels or [column.key for column in table.columns])
+    if not columns or len(table.rows) < 2:
+        raise SegueError(f"{path}: too little was measured for a plot of {table.title}")
+    names = list(table.rows)
+    figure, axes = _grid(len(columns), 0.9 + 0.32 * len(names), share=True)
+    for plot, column in zip(axes, columns, strict=True):
+        value, low, high = np.array([_cell(table.rows[name], column.key) for name in names]).T
+        spread = np.nan_to_num([value - low, high - value]).clip(0)
+        plot.errorbar(value, np.arange(len(names)), xerr=spread, fmt="o", capsize=3, linewidth=1.2, markersize=5)
+        plot.set_yticks(np.arange(len(names)), names, fontsize=8)
+        plot.set_ylim(len(names) - 0.5, -0.5)
+        plot.grid(axis="x", linewidth=0.4, alpha=0.6)
+        arrow = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}"}.get(column.better, "")
+        plot.set_title(column.title + arrow, fontsize=8.5)
+        plot.tick_params(axis="x", labelsize=8)
+    _keep(figure, path)
+
+
+_PANELS_A_LINE = 3
+
+
+def _grid(count: int, height: float = 2.8, share: bool = False) -> tuple[Any, list[Any]]:
+    """A figure of so many panels, at most three a line; `share` leaves the names to the first panel of a line."""
+    wide = min(_PANELS_A_LINE, count)
+    deep = -(-count // wide)
+    figure, axes = _figure(3.7 * wide if wide > 1 else 6.5, height * deep, deep, wide)
+    panels = list(axes.flatten())
+    for place, plot in enumerate(panels):
+        plot.set_visible(place < count)
+        if share and place % wide:
+            plot.tick_params(axis="y", labelleft=False)
+    return figure, panels[:count]
+
+
+def _measured(table: Table, keys: Sequence[str]) -> list[Column]:
+    """Columns of which there is a figure."""
+    known = {column.key: column for column in table.columns}
+    wanted = [known[key] for key in keys if key in known]
+    return [c for c in wanted if any(np.isfinite(_cell(row, c.key)[0]) for row in table.rows.values())]
+
+
+def _cell(row: dict[str, Figure | None], key: str) -> tuple[float, float, float]:
+    """Value and ends of the interval; NaN where there is none."""
+    found = row.get(key)
+    return (found.value, found.low, found.high) if found else (float("nan"),) * 3

@@ -58,7 +58,7 @@ class Recording:
 
 
 def choose(places: Sequence[Path], limit: int, seconds: float, seed: int) -> list[Recording]:
-    """Recordings of known speakers: about five of each, speakers drawn at random.
+    """Recordings of known speakers: about five of each, speakers drawn at random, of those with five if they suffice.
 
     Args:
         places: folders, tar shards and JSONL manifests; speakers are told by a manifest.
@@ -80,7 +80,9 @@ def choose(places: Sequence[Path], limit: int, seconds: float, seed: int) -> lis
             'needed; name them in a manifest.jsonl: {"path": ..., "speaker": ...}'
         )
     rng = random.Random(seed)
-    names = rng.sample(sorted(of), min(len(of), max(2, limit // _EACH)))
+    wanted = min(len(of), max(2, limit // _EACH))
+    able = [name for name in sorted(of) if len(of[name]) >= _EACH]
+    names = rng.sample(able if len(able) >= wanted else sorted(of), wanted)
     turns = {name: rng.sample(of[name], len(of[name])) for name in names}
     taken: list[Item] = []
     while len(taken) < limit and any(turns.values()):

@@ -22,6 +22,22 @@ FORMAT_VERSION = 1
 REPORT, PAGE, CACHE = "report.json", "report.html", "cache"
 
 
+TITLES = {
+    "bundle_fingerprint": "fingerprint of the bundle",
+    "data_fingerprint": "fingerprint of the recordings",
+    "sound_seconds": "seconds of sound",
+    "kind": "kind of sound",
+    "prompt_seconds": "seconds of prompt",
+    "seconds": "seconds made",
+}
+"""Settings by the names that people read, where those differ."""
+
+
+def words(value: Any) -> str:
+    """A setting's value as people read it."""
+    return ", ".join(map(words, value)) if isinstance(value, tuple | list) else str(value)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every figure of a report depends on.
@@ -64,7 +80,7 @@ class Settings:
 
     def differences(self, other: Settings) -> dict[str, tuple[Any, Any]]:
         """What is not the same: attribute -> own value, the other's."""
-        ours, theirs = asdict(self), asdict(other)
+        ours, theirs = vars(self), vars(other)
         return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
 
 

@@ -6,6 +6,7 @@ where it was stopped. Other settings in the same folder are refused: no report h
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import time
@@ -24,41 +25,19 @@ from segue.errors import SegueError
 from segue.evaluate import report as reports
 from segue.evaluate import section as sections
 from segue.evaluate.cache import Cache
+from segue.evaluate.drawn import with_plots
 from segue.evaluate.generations import LEAST_SECONDS
+from segue.evaluate.pairs.find import find
 from segue.evaluate.recordings import Recording, fingerprint, held_out
 from segue.evaluate.report import Entry, Report, Settings
+from segue.evaluate.scorers import SCORERS, scorer
 from segue.evaluate.suite import Context, Kind
 from segue.evaluate.suites import SUITES, suite
 from segue.lm.decoder import choose_engine
 
-PACKAGES = (
-    "segue",
-    "torch",
-    "numpy",
-    "scikit-learn",
-    "pesq",
-    "pystoi",
-    "visqol-python",
-    "distillmos",
-    "xls-r-sqa",
-    "speechmos",
-    "onnxruntime",
-    "librosa",
-    "faster-whisper",
-    "jiwer",
-    "Resemblyzer",
-    "basic-pitch",
-    "ai-edge-litert",
-    "onnxruntime",
-    "librosa",
-    "ctranslate2",
-    "resampy",
-    "pocketsphinx",
-    "hama",
-    "mido",
-    "matplotlib",
-)
-"""What figures may come from. A suite is measured anew when one of these was installed, removed or changed."""
+PACKAGES = ("segue", "torch", "numpy", "scikit-learn", "pocketsphinx", "hama", "mido", "matplotlib")
+"""What figures come from, beside the scorers' own packages; a suite is measured anew when one of all these was
+installed, removed or changed."""
 
 LIMIT = 40
 _MUSIC = ("piano", "music")
@@ -78,6 +57,7 @@ class Asked:
         seed: of every draw.
         prompt_seconds: of each recording, that are gone on with.
         seconds: that are made.
+        pairs: folders of pairs, for the suite `lm`.
     """
 
     places: tuple[Path, ...]
@@ -86,6 +66,7 @@ class Asked:
     seed: int = 0
     prompt_seconds: float = 3.0
     seconds: float = 7.0
+    pairs: tuple[Path, ...] = ()
 
 
 def kind_of(bundle: Bundle) -> tuple[Kind, str]:
@@ -98,15 +79,27 @@ def kind_of(bundle: Bundle) -> tuple[Kind, str]:
     return "speech", "its name" if bundle.name == "speech" else "nothing that tells of piano"
 
 
-def versions() -> dict[str, str]:
-    """Python, and every package of `PACKAGES` that is installed."""
+def versions(kind: Kind) -> dict[str, str]:
+    """Python, every package behind figures of this kind of sound that is installed, and how scorers are set."""
+    known = [scorer(name, kind) for name in SCORERS]
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in dict.fromkeys([*PACKAGES, *(package for one in known for package in one.packages)]):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {f"setting of {one.name}": one.setting for one in known if one.setting}
+
+
+def fingerprint_of_pairs(folders: Sequence[Path]) -> list[str]:
+    """Sets of pairs in folders, by name and what they say."""
+    told = []
+    for pairs in find(folders):
+        rows = sorted(
+            f"{pair.id} {pair.voice} {pair.right.stat().st_size} {pair.wrong.stat().st_size}" for pair in pairs.pairs
+        )
+        told.append(f"{pairs.name} {hashlib.sha256(chr(10).join(rows).encode()).hexdigest()[:16]}")
+    return told
 
 
 def run(
@@ -162,10 +155,12 @@ def run(
             asked.seconds,
             places=asked.places,
             limit=asked.limit,
+            pairs=asked.pairs,
         )
+        given = {"lm": {"pairs": fingerprint_of_pairs(asked.pairs)}} if asked.pairs else {}
         for name in (name for name in SUITES if name in names):
-            own = sections.plain(dict((options or {}).get(name, {})))
-            here = versions()
+            own = sections.plain({**given.get(name, {}), **(options or {}).get(name, {})})
+            here = versions(asked.kind)
             if _is_kept(report, name, own, here, out):
                 told(name, "kept", "")
                 continue
@@ -212,8 +207,11 @@ def _begun(out: Path, settings: Settings, left_out: Sequence[str]) -> Report:
     before = reports.read(out)
     differ = before.settings.differences(settings)
     if differ:
-        words = "; ".join(f"{name} {was} there, {now} now" for name, (was, now) in differ.items())
-        raise SegueError(f"{out}: holds a report of other settings ({words}); give another --out")
+        told = [
+            f"{reports.TITLES.get(name, name)} {reports.words(was)} there, {reports.words(now)} now"
+            for name, (was, now) in differ.items()
+        ]
+        raise SegueError(f"{out}: holds a report of other settings ({'; '.join(told)}); give another --out")
     return replace(before, left_out=tuple(left_out))
 
 
@@ -231,7 +229,7 @@ def _measured(context: Context, name: str, own: dict[str, Any], here: dict[str, 
     try:
         section = suite(name)(context)
         seconds = section.seconds or time.monotonic() - begun
-        sections.save(replace(section, suite=name, seconds=seconds), place)
+        sections.save(replace(with_plots(section, name, context.out), suite=name, seconds=seconds), place)
     except SegueError as error:
         failed, seconds = " ".join(str(error).split()), time.monotonic() - begun
     when = datetime.now(UTC).isoformat(timespec="seconds")

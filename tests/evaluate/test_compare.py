@@ -55,11 +55,11 @@ def test_better_is_said_where_intervals_do_not_overlap(tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"data_fingerprint": "0", "data": ("other/valid",)}, "data_fingerprint differs"),
-        ({"prompt_seconds": 2.0}, "prompt_seconds differs: 1.0 and 2.0"),
+        ({"data_fingerprint": "0", "data": ("other/valid",)}, "fingerprint of the recordings differs"),
+        ({"prompt_seconds": 2.0}, "seconds of prompt differs: 1.0 and 2.0"),
         ({"versions": {"jiwer": "5"}}, "acoustic: jiwer differs in version: 4 and 5"),
         ({"entry": replace(ENTRY, versions={"segue": "0.2.0"})}, "acoustic: segue differs in version"),
-        ({"entry": replace(ENTRY, options={"pairs": "x"})}, "options of acoustic differs"),
+        ({"entry": replace(ENTRY, options={"pairs": "x"})}, "options of acoustic differs: none and pairs x"),
     ],
 )
 def test_what_keeps_figures_from_comparing_is_told_first(cli, tmp_path, change, words):
@@ -84,7 +84,7 @@ def test_the_verb_tells_writes_and_refuses(cli, tmp_path):
     second = make(tmp_path / "two", {"wer": Figure(0.3, 0.2, 0.35)}, bundle="<i>two</i>")
     shown = cli("evaluate", "compare", first, second, "--html", tmp_path / "c.html")
     assert shown.code == 0, shown.err
-    assert "-0.200" in shown.out and "the second is better" in shown.out
+    assert "-0.200" in shown.out and "<i>two</i> is better" in shown.out
     text = (tmp_path / "c.html").read_text()
     assert "&lt;i&gt;two&lt;/i&gt;" in text and "<i>two" not in text and "http:" not in text and "0.300" in text
     told = json.loads(cli("evaluate", "compare", first, second, "--json").out)
@@ -105,4 +105,4 @@ def test_the_page_says_in_words_what_colours_say(tmp_path):
     first = make(tmp_path / "one", {"mos": Figure(3.0, 2.9, 3.1)})
     second = make(tmp_path / "two", {"mos": Figure(4.0, 3.9, 4.1)})
     text = compare_page.page(compare(first, second))
-    assert '<span class="better">the second is better</span>' in text and "2.90 to 3.10" in text
+    assert '<span class="better">two is better</span>' in text and "2.90 to 3.10" in text

@@ -19,10 +19,12 @@ import torch
 
 from segue import audio
 from segue.errors import SegueError
-from segue.evaluate import markup, page, players, report, section
+from segue.evaluate import headlines, markup, page, players, report, section
+from segue.evaluate.headlines import in_short
 from segue.evaluate.measures import Figure
 from segue.evaluate.report import Entry, Report, Settings
 from segue.evaluate.section import Column, Player, Plot, Section, Table
+from segue.evaluate.suites import SUITES
 
 SETTINGS = Settings(
     bundle="a <b>bundle</b>",
@@ -253,3 +255,12 @@ def test_it_plays_in_a_browser(made, tmp_path):
         assert browser.run("document.documentElement.scrollWidth <= 360"), "nothing but tables is wider than a phone"
         outside = [url for url in browser.requested() if not url.startswith(("data:", "file:"))]
         assert outside == []
+
+
+def test_the_summary_says_what_there_is_to_say(tmp_path):
+    columns = (Column("nearer_random", "nearer", "higher", 3),)
+    rows = {"full": {"nearer_random": Figure(0.9, 0.8, 1.0)}, "other": {"nearer_random": None}, "third": {}}
+    found = Section("baselines", "B", "", (Table("baselines", "B", columns, rows),))
+    assert in_short(found) == ["nearer: 0.900 (0.800, 1.000), full"]
+    assert in_short(replace(found, suite="detector")) == [] and in_short(replace(found, tables=())) == []
+    assert headlines.HEADLINES.keys() == set(SUITES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tiny
 from segue.errors import SegueError
 from segue.evaluate import report, run, section
 from segue.evaluate.recordings import fingerprint, held_out
+from segue.evaluate.scorers import SCORERS, scorer
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +82,19 @@ def test_what_was_measured_is_measured_again_only_for_a_reason(bundle, data, tmp
     assert again(codec={"codebooks": 3}) == [("codec", "done"), ("detector", "failed")]
     (out / "codec.json").unlink()
     assert again(codec={"codebooks": 3})[0] == ("codec", "done")
-    here = run.versions()
-    monkeypatch.setattr(run, "versions", lambda: here | {"jiwer": "99"})
+    here = run.versions("speech")
+    monkeypatch.setattr(run, "versions", lambda kind: here | {"jiwer": "99"})
     assert again(codec={"codebooks": 3})[0] == ("codec", "done")
     assert again(["lm"]) == [("lm", "done")] and list(report.read(out).suites) == ["codec", "lm", "detector"]
 
 
 @pytest.mark.parametrize(
     "change, words",
-    [({"seed": 1}, "seed 0 there, 1 now"), ({"limit": 2}, "limit 40 there, 2 now"), ({"seconds": 0.2}, "seconds")],
+    [
+        ({"seed": 1}, "seed 0 there, 1 now"),
+        ({"limit": 2}, "limit 40 there, 2 now"),
+        ({"seconds": 0.2}, "seconds made 0.4 there, 0.2 now"),
+    ],
 )
 def test_no_folder_holds_figures_of_two_settings(bundle, data, tmp_path, stubbed, change, words):
     out = tmp_path / "report"
@@ -162,12 +168,35 @@ def test_a_killed_evaluation_ends_as_an_unbroken_one(bundle, bundle_folder, data
     assert settings[0] == settings[1]
 
 
-def test_every_scorer_of_the_extra_is_watched():
+def test_every_package_of_the_extra_is_watched():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    names = {
-        line.split(">")[0].split("[")[0].split(";")[0].strip() for line in project["optional-dependencies"]["eval"]
+    names = {re.split(r"[^\w-]", line)[0] for line in project["optional-dependencies"]["eval"]}
+    watched = set(run.PACKAGES) | {
+        package for kind in ("speech", "piano") for name in SCORERS for package in scorer(name, kind).packages
     }
-    assert names <= set(run.PACKAGES)
+    assert names <= watched
+
+
+def test_pairs_and_options_belong_to_their_suite(cli, bundle, bundle_folder, data, tmp_path, stubbed):
+    pairs, out, heard = tmp_path / "pairs", tmp_path / "report", []
+    pairs.mkdir()
+    for name in ("right", "wrong"):
+        soundfile.write(pairs / f"{name}.wav", tiny.sound(1.0), tiny.RATE)
+    (pairs / "pairs.jsonl").write_text('{"id": "1", "kind": "word", "right": "right.wav", "wrong": "wrong.wav"}\n')
+    asked = stub_suites.asked(data, pairs=(pairs,))
+    for expected in ("done", "kept"):
+        told = []
+        found = run.run(bundle, asked, ["codec", "lm"], out, told=lambda *state, told=told: told.append(state))
+        assert states(told) == [("codec", expected), ("lm", expected)]
+    assert found.suites["codec"].options == {} and found.suites["lm"].options["pairs"][0].startswith("pairs")
+    soundfile.write(pairs / "wrong.wav", tiny.sound(0.9), tiny.RATE)
+    run.run(bundle, asked, ["codec", "lm"], out, told=lambda *state: heard.append(state))
+    assert states(heard) == [("codec", "kept"), ("lm", "done")]
+    common = ("--bundle", bundle_folder, "--data", data, "--out", out, "--prompt-seconds", 1, "--seconds", 0.4)
+    none = cli("evaluate", "lm", *common, "--pairs", tmp_path / "nowhere")
+    assert none.code == 2 and "nowhere: no such folder" in none.err
+    few = cli("evaluate", "codec", *common, "--codebooks", 3, "--codebooks", 4)
+    assert few.code == 0 and report.read(out).suites["codec"].options == {"codebooks": [3, 4]}
 
 
 def test_the_kind_of_sound_is_what_the_bundle_tells(bundle):

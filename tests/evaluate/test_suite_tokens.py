@@ -139,6 +139,14 @@ def test_recordings_are_drawn_fairly_and_the_same_again(spoken, tmp_path):
     assert len({one.speaker for one in few}) == 2 and len(few) == 6  # five of each are wanted, there are three
     assert [one.item.id for one in few] == [one.item.id for one in recordings.choose([spoken], 6, 1.5, seed=0)]
     assert few[0].wave(8000).shape == (12_000,) and few[0].notes is None
+    many = tmp_path / "many"
+    tiny.corpus(many, 18, 1.2)
+    whose = ["quiet", "quiet", "shy", *(5 * ["a"]), *(5 * ["b"]), *(5 * ["c"])]
+    lines = [json.dumps({"path": f"clip{index:03d}.wav", "speaker": name}) for index, name in enumerate(whose)]
+    (many / "manifest.jsonl").write_text("\n".join(lines))
+    for seed in range(4):
+        assert {one.item.facts["speaker"] for one in recordings.choose([many], 10, 1.5, seed)} <= set("abc")
+    assert {one.item.facts["speaker"] for one in recordings.choose([many], 25, 1.5, 0)} == set(whose)
     lonely = tmp_path / "lonely"
     tiny.corpus(lonely, 3, 1.0)
     with pytest.raises(SegueError, match="3 recordings and 0 known speakers"):
