@@ -17,9 +17,10 @@ from segue.lm.transformer import TransformerConfig
 BOOKS, COARSE, SIZE, UNITS = 5, 2, 8, 6
 
 
-def make_stages(deduplicate: bool = False) -> Stages:
+def make_stages(deduplicate: bool = False, **size) -> Stages:
     config = TransformerConfig(
-        width=16, depth=1, heads=2, feedforward=16, embedding_width=8, positions="index" if deduplicate else "time"
+        **{"width": 16, "depth": 1, "heads": 2, "feedforward": 16, "embedding_width": 8, **size},
+        positions="index" if deduplicate else "time",
     )
     rng = torch.Generator().manual_seed(0)
     values = (
@@ -227,9 +228,10 @@ def test_a_stage_starts_from_nothing():
     assert made.tokens.shape == (2, 1, 30) and made.tokens.max() < UNITS
 
 
-def test_windowed_decoding_is_what_the_whole_model_would_say():
+@pytest.mark.parametrize("size", [{}, {"depth": 2, "window_frames": 3, "global_every": 2}])
+def test_windowed_decoding_is_what_the_whole_model_would_say(size):
     """Greedy tokens of the first window, checked against plain passes over the whole sequence."""
-    model = make_stages().coarse
+    model = make_stages(**size).coarse
     semantic = torch.randint(0, UNITS, (1, 1, 10), generator=torch.Generator().manual_seed(2))
     made = run_stage(model, {"semantic": semantic}, torch.zeros(1, 2, 0).long(), 20, Sampling(0), [torch.Generator()])
     tokens, positions = model.layout.read([semantic[0]], made.tokens[0])
