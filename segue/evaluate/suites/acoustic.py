@@ -23,7 +23,7 @@ from segue.errors import SegueError
 from segue.evaluate import played, spoken, told
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import each, means
-from segue.evaluate.fidelity import SIMILARITY, fidelity
+from segue.evaluate.fidelity import QUALITY_SECONDS, SIMILARITY, fidelity
 from segue.evaluate.measures import Figure
 from segue.evaluate.players import player
 from segue.evaluate.recordings import Recording
@@ -157,7 +157,8 @@ def _speech(context: Context, rows: Sequence[Again]) -> Section:
         suite="acoustic",
         title="Acoustic generation",
         about=_about(rows, groups)
-        + " The voice is free: a low similarity is as it should be, the codec's is the most.",
+        + " The voice is free: a low similarity is as it should be, the codec's is the most. "
+        f"DistillMOS of {QUALITY_SECONDS:g} s.",
         tables=(Table("acoustic", "Made again from semantic tokens", (*told.COLUMNS, *SPEECH), table),),
         notes=(*notes, *bench.notes(TITLES)),
         details=details,

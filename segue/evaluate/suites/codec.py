@@ -19,7 +19,7 @@ from segue.errors import SegueError
 from segue.evaluate import spoken
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import each, means
-from segue.evaluate.fidelity import OF_ONE, fidelity
+from segue.evaluate.fidelity import QUALITY_SECONDS, fidelity, quality
 from segue.evaluate.measures import Figure
 from segue.evaluate.players import player
 from segue.evaluate.section import Column, Player, Section, Table
@@ -63,7 +63,7 @@ def run(context: Context) -> Section:
     def measured(number: int) -> dict[str, dict[str, float]]:
         item = context.recordings[number].item
         wave = context.recordings[number].wave(rate)[: seconds_to_samples(LONGEST_SECONDS, rate)]
-        found = {ORIGINAL: {name: bench.number(name, wave) for name in OF_ONE if bench.has(name)}}
+        found = {ORIGINAL: quality(bench, wave)}
         shown = len(players) < PLAYED * (1 + len(_shown(counts)))
         if shown:
             players.append(player(context, f"codec-{number:04d}-original", ORIGINAL, item.id, wave))
@@ -88,12 +88,13 @@ def run(context: Context) -> Section:
     for count, name in names.items():
         table[name]["kbit_s"] = Figure(count * bits)
     only = " PESQ, STOI and DistillMOS are only for speech." if context.kind == "piano" else ""
+    opinion = f" DistillMOS of {QUALITY_SECONDS:g} s." if context.kind == "speech" else ""
     mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
     return Section(
         suite="codec",
         title="Codec",
         about=f"{len(numbers)} recordings, the first {LONGEST_SECONDS:g} s of each at most, through the codec with so "
-        f"many of its {codec.num_codebooks} codebooks. ViSQOL in {mode}. Intervals: 95 %, by bootstrap over "
+        f"many of its {codec.num_codebooks} codebooks. ViSQOL in {mode}.{opinion} Intervals: 95 %, by bootstrap over "
         f"{len(set(groups))} groups.{only}",
         tables=(Table("codec", "Quality by bitrate", tuple(COLUMNS[key] for key in _columns(context)), table),),
         players=tuple(players),
