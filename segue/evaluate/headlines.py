@@ -17,7 +17,6 @@ HEADLINES: dict[str, tuple[tuple[str, Row, str], ...]] = {
     "continuation": (
         ("identity", 0, "nearer_random"),
         ("quality", 0, "distillmos"),
-        ("collapse", 0, "collapsed"),
         ("nearer", 0, "nearer"),
     ),
     "baselines": (
@@ -30,7 +29,7 @@ HEADLINES: dict[str, tuple[tuple[str, Row, str], ...]] = {
 
 
 def in_short(section: Section) -> list[str]:
-    """A line each: measure, figure with its interval, and of what."""
+    """A line each: of what, measure, and figure with its interval."""
     tables = {table.key: table for table in section.tables}
     lines = []
     for key, row, name in HEADLINES.get(section.suite, ()):
@@ -42,5 +41,5 @@ def in_short(section: Section) -> list[str]:
         column = next((column for column in table.columns if column.key == name), None)
         figure = table.rows[place].get(name)
         if column is not None and figure is not None and math.isfinite(figure.value):
-            lines.append(f"{column.title}: {shown(figure, column.decimals)}, {place}")
+            lines.append(f"{place}: {column.title} {shown(figure, column.decimals)}")
     return lines

@@ -132,6 +132,11 @@ def run(
     for name in names:
         if name not in SUITES:
             raise SegueError(f"suite {name}: one of {', '.join(SUITES)}")
+    for place in asked.places:
+        if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+            raise SegueError(
+                f"{out}: lies in the data {place}, which its sounds would become part of; give another --out"
+            )
     check_writable(out / reports.REPORT)
     with locked(out):
         least = asked.prompt_seconds + LEAST_SECONDS

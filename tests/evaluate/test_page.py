@@ -261,6 +261,6 @@ def test_the_summary_says_what_there_is_to_say(tmp_path):
     columns = (Column("nearer_random", "nearer", "higher", 3),)
     rows = {"full": {"nearer_random": Figure(0.9, 0.8, 1.0)}, "other": {"nearer_random": None}, "third": {}}
     found = Section("baselines", "B", "", (Table("baselines", "B", columns, rows),))
-    assert in_short(found) == ["nearer: 0.900 (0.800, 1.000), full"]
+    assert in_short(found) == ["full: nearer 0.900 (0.800, 1.000)"]
     assert in_short(replace(found, suite="detector")) == [] and in_short(replace(found, tables=())) == []
     assert headlines.HEADLINES.keys() == set(SUITES)

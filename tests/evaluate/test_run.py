@@ -16,6 +16,7 @@ import soundfile
 import stub_suites
 import tiny
 
+from segue.data.lock import locked
 from segue.errors import SegueError
 from segue.evaluate import report, run, section
 from segue.evaluate.recordings import fingerprint, held_out
@@ -113,6 +114,13 @@ def test_bad_input_costs_one_line_and_nothing_is_begun(bundle, data, tmp_path, s
         run.run(bundle, stub_suites.asked(tmp_path / "nowhere"), ["codec"], tmp_path / "b")
     with pytest.raises(SegueError, match="none of 4 recordings is 12 s long"):
         run.run(bundle, stub_suites.asked(data, prompt_seconds=10.0), ["codec"], tmp_path / "c")
+    for inside in (data, data / "report"):
+        with pytest.raises(SegueError, match="lies in the data"):
+            run.run(bundle, asked, ["codec"], inside)
+    assert not (data / "report").exists() and not (data / ".lock").exists()
+    (tmp_path / "busy").mkdir()
+    with locked(tmp_path / "busy"), pytest.raises(SegueError, match="another run is writing there"):
+        run.run(bundle, asked, ["codec"], tmp_path / "busy")
     assert not any((tmp_path / name / "report.json").exists() for name in "abc")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SegueError, match="can't be written"):
