@@ -229,6 +229,7 @@ def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
     assert table["original"]["distillmos"].value == pytest.approx(
         2 * table["3 codebooks"]["distillmos"].value, rel=0.01
     )
+    assert table["original"]["kbit_s"].value == 256
     assert "pesq" not in table["original"] and set(asked) == {1, 3, 6, 12}
     assert [player.title for player in found.players[:3]] == ["original", "3 codebooks", "12 codebooks"]
     assert len(found.players) == 12 and found.not_measured == {}

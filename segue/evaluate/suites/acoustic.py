@@ -148,6 +148,7 @@ def _speech(context: Context, rows: Sequence[Again]) -> Section:
     notes = [
         f"{known} of {len(rows)} recordings have a transcript in the manifest; WER and CER against it are of those.",
         "Against what is heard in the original all are measured; the recogniser's own errors count as right there.",
+        "Noise makes a recogniser invent words, so that rates may be above 1.",
     ]
     not_measured = spoken.not_measured(bench, TITLES, OF_SCORER)
     if not known:
@@ -223,7 +224,8 @@ def _plain(context: Context, row: Again, values: dict[str, Any]) -> dict[str, An
 def _about(rows: Sequence[Again], groups: Sequence[int]) -> str:
     return (
         f"{len(rows)} recordings, at most {LONGEST_SECONDS:g} s of each, made again from their own semantic tokens "
-        f"with no acoustic prompt. Intervals: 95 %, by bootstrap over {len(set(groups))} groups."
+        f"with no acoustic prompt. The original isn't compared with itself. "
+        f"Intervals: 95 %, by bootstrap over {len(set(groups))} groups."
     )
 
 

@@ -37,6 +37,12 @@ WORDS = (
     replace(told.COLUMNS[3], title="CER, told what to say"),
 )
 
+SAID = (
+    "Told what to say, a system gets the recording's own semantic tokens after the prompt, and what a recogniser hears "
+    "in what it makes of them is compared with what it hears in the recording; acoustic-only takes no such tokens and "
+    "must guess. Noise makes a recogniser invent words, so that rates may be above 1."
+)
+
 
 def run(context: Context) -> Section:
     """Measure the three systems and the anchor.
@@ -75,13 +81,14 @@ def run(context: Context) -> Section:
         spoken.OF_SCORER | {"words": ("wer_heard", "cer_heard")} if speech else played.OF_SCORER
     )
     about = (
-        f"{len(full)} recordings, {context.prompt_seconds:g} s of each gone on with by each system. 95 % intervals by "
-        f"bootstrap over {len({row.group for row in full})} groups. {spoken.DEFINITIONS}"
+        f"{len(full)} recordings, {context.prompt_seconds:g} s of each gone on with by each system. The recording's "
+        "own continuation isn't compared with itself. Intervals: 95 %, by bootstrap over"
+        f" {len({row.group for row in full})} groups. {spoken.DEFINITIONS}"
     )
     return Section(
         suite="baselines",
         title="Baselines",
-        about=about if speech else f"{about} {played.ABOUT}",
+        about=f"{about} {SAID if speech else played.ABOUT}",
         tables=(Table("baselines", "Three systems and the codec", (*columns, *anchored), found),),
         notes=tuple(bench.notes(titles)),
         details=details,

@@ -87,6 +87,7 @@ def run(context: Context) -> Section:
     bits = codec.frame_rate * math.log2(codec.codebook_size) / 1000
     for count, name in names.items():
         table[name]["kbit_s"] = Figure(count * bits)
+    table[ORIGINAL]["kbit_s"] = Figure(16 * rate / 1000)
     only = " PESQ, STOI and DistillMOS are only for speech." if context.kind == "piano" else ""
     opinion = f" DistillMOS of {QUALITY_SECONDS:g} s." if context.kind == "speech" else ""
     mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
@@ -95,7 +96,7 @@ def run(context: Context) -> Section:
         title="Codec",
         about=f"{len(numbers)} recordings, the first {LONGEST_SECONDS:g} s of each at most, through the codec with so "
         f"many of its {codec.num_codebooks} codebooks. ViSQOL in {mode}.{opinion} Intervals: 95 %, by bootstrap over "
-        f"{len(set(groups))} groups.{only}",
+        f"{len(set(groups))} groups.{only} The original isn't compared with itself.",
         tables=(Table("codec", "Quality by bitrate", tuple(COLUMNS[key] for key in _columns(context)), table),),
         players=tuple(players),
         notes=tuple(bench.notes(TITLES)),

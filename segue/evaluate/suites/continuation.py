@@ -133,7 +133,8 @@ def _about(context: Context, rows: Sequence[Case]) -> str:
     together = " (a speaker's recordings together where the speaker is told)" if context.kind == "speech" else ""
     return (
         f"{len(rows)} recordings{known}, {context.prompt_seconds:g} s of each gone on with for {context.seconds:g} s, "
-        "or as long as the recording lasts. Intervals: 95 %, by bootstrap over "
+        "or as long as the recording lasts. The recording's own continuation isn't compared with itself. "
+        "Intervals: 95 %, by bootstrap over "
         f"{len({row.group for row in rows})} groups{together}."
     )
 
