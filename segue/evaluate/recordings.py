@@ -108,7 +108,7 @@ def held_out(
     least_seconds: float = MINIMUM_SECONDS,
     by_speaker: bool = True,
 ) -> tuple[list[Recording], list[str]]:
-    """Recordings of whomever there is, taken in turn from speakers where they are told.
+    """Recordings of whomever there is, taken in turn from speakers; those whose speaker isn't told have one turn, too.
 
     Args:
         places: folders, tar shards and JSONL manifests.
@@ -128,11 +128,13 @@ def held_out(
     told = [f"{one.id}: left out: {one.reason}" for one in skipped]
     of: dict[str, list[Item]] = {}
     for item in items:
-        known = by_speaker and "speaker" in item.facts
+        known = _is_told(item, by_speaker)
         of.setdefault(f"speaker {item.facts['speaker']}" if known else item.id, []).append(item)
     rng = random.Random(seed)
     names = rng.sample(sorted(of), len(of))
-    turns = [rng.sample(of[name], len(of[name])) for name in names]
+    drawn = [rng.sample(of[name], len(of[name])) for name in names]
+    alone = [item for own in drawn for item in own if not _is_told(item, by_speaker)]
+    turns = [own for own in drawn if _is_told(own[0], by_speaker)] + ([alone] if alone else [])
     queue = [own[turn] for turn in range(max(map(len, turns), default=0)) for own in turns if turn < len(own)]
     numbers = {item.id: number for number, name in enumerate(sorted(of)) for item in of[name]}
     found: list[Recording] = []
@@ -147,13 +149,18 @@ def held_out(
                 told.append(f"{item.id}: left out: {error}")
                 continue
             if length >= least_seconds:
-                known = by_speaker and "speaker" in item.facts
                 number = numbers[item.id]
-                found.append(Recording(item, number if known else -1, sound, min(length, seconds), number))
+                speaker = number if _is_told(item, by_speaker) else -1
+                found.append(Recording(item, speaker, sound, min(length, seconds), number))
     if not found:
         where = ", ".join(map(str, places))
         raise SegueError(f"{where}: none of {len(items)} recordings is {least_seconds:g} s long and can be read")
     return sorted(found, key=lambda one: one.item.id), told
+
+
+def _is_told(item: Item, by_speaker: bool) -> bool:
+    """Whether a recording goes together with others of its speaker."""
+    return by_speaker and "speaker" in item.facts
 
 
 def fingerprint(recordings: Sequence[Recording]) -> str:
