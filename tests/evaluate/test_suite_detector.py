@@ -35,6 +35,7 @@ def test_the_suite_tells_accuracy_by_length_and_of_a_control(context, monkeypatc
     assert rows["0.4 s"]["stretches"].value == 2 * 6 * 3 and rows["whole continuation"]["stretches"].value == 12
     assert rows["control: real against real, 1 piece"]["stretches"].value == 3 * 2 * 6 * 1
     assert all(0 <= row["accuracy"].value <= 1 for row in rows.values())
+    assert "between 0.333 and 0.667" in found.notes[0], "of 36 tosses"
     kept = load(context.out / detector.FOLDER)
     assert kept.requires == {"codec": context.bundle.codec.fingerprint} and kept.card["recordings"] == 6
     monkeypatch.setattr(detector, "cross_validated", lambda *a: pytest.fail("heard again"))

@@ -6,6 +6,7 @@ judged by cross-validation over speakers. The one that is kept in `detector/` wa
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -115,11 +116,17 @@ def run(context: Context) -> Section:
         "groups": len(set(groups)),
         "pieces_a_side": sum(map(len, real)),
         "seed": context.seed,
-        "cross_validated_accuracy": None if shown is None else round(shown.value, 4),
+        "cross_validated_accuracy": round(_value(shown), 4),
         "licence": "derived from the recordings; see theirs",
     }
     save_part(detector.to_part(card, {"codec": context.bundle.codec.fingerprint}), context.out / FOLDER)
-    notes = [f"The detector trained on all {len(real)} recordings is kept in {FOLDER}/."]
+    tossed = rows["control: real against real, 1 piece"]
+    luck = 1 / math.sqrt(max(1.0, _value(tossed["stretches"])))
+    notes = [
+        f"The control's labels are tossed like coins: by luck alone its accuracy a piece lies between {0.5 - luck:.3f} "
+        f"and {0.5 + luck:.3f} (two standard errors); found {_value(tossed['accuracy']):.3f}."
+    ]
+    notes.append(f"The detector trained on all {len(real)} recordings is kept in {FOLDER}/.")
     if short:
         notes.append(f"{short} recordings go on for less than {CONFIG.piece_seconds:g} s after the prompt: left out.")
     return section(
@@ -151,6 +158,10 @@ def _row(heard: list[Heard], pieces: int | None, seed: int) -> dict[str, Figure 
     for name, measure in measures.items():
         row[name] = bootstrap(range(len(scores)), groups, _of(measure, scores, labels), seed) if len(scores) else None
     return row
+
+
+def _value(figure: Figure | None) -> float:
+    return math.nan if figure is None else figure.value
 
 
 def _of(
