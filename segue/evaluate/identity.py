@@ -2,7 +2,7 @@
 
 continuations and prompts (n, D), a row a case -> figures by case, which the bootstrap draws by group.
 
-The paper trained a classifier of 291 speakers and asked it of continuations: 92.6 % (AudioLM, arXiv 2209.03143, IV.D).
+The paper trained a classifier of 291 speakers and asked it of continuations: 92.6 % (AudioLM, arXiv 2209.03143).
 Here speakers are few and new, so a speaker is the mean of the prompts of his or her other recordings, and the nearest
 such mean is the classifier's answer.
 """

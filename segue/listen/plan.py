@@ -3,7 +3,7 @@
 A test of N trials takes N recordings and one more a check. It has two forms, and a rater gets one of them: what is real
 in the one is continued in the other (or the two systems change sides), so every recording is heard both ways, no rater
 hears one twice, and whoever always gives the same answer is right half of the time.
-Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section IV.E for the question.
+Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), the subjective evaluation, for the question.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ loudness taken out; a longer sound's score is the mean of its pieces' logits.
 
 Shapes: wave (N,) mono; pieces (B, S) at 16 kHz, S samples each; log-mel (B, F, bands), 100 frames a second; logits
 (B,), above nought for sound that was made.
-Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section IV.F: a convolutional network on spectra, with the
-recordings passed through SoundStream too.
+Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), on detecting its own speech: a convolutional network on spectra,
+with the recordings passed through SoundStream too.
 """
 
 from __future__ import annotations

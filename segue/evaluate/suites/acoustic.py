@@ -4,7 +4,7 @@ Recordings -> semantic tokens -> coarse and fine stage -> waves -> errors of a r
 voice is. Words should stay and the voice should not: semantic tokens say what is said, and the acoustic stages are free
 to choose who says it. Beside it stand the recordings themselves, and those through the codec.
 
-Source: AudioLM, arXiv 2209.03143, section IV.B and table III (WER and CER of regenerated speech).
+Source: AudioLM, arXiv 2209.03143, experiments (WER and CER of regenerated speech).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Words are counted where a system is told what to say: the recording's own semant
 are then listened for. It asks what a system makes of semantic tokens; acoustic-only is given none, so its errors are
 those of a system that must guess.
 
-Source: AudioLM, arXiv 2209.03143, sections IV.C and IV.D, table V.
+Source: AudioLM, arXiv 2209.03143, experiments (both baselines).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Recordings' beginnings -> continuations by the full system -> figures with 95 % intervals by bootstrap over speakers.
 Beside them stand the recordings' own continuations through the codec: what a continuation could be at best.
 
-Source: AudioLM, arXiv 2209.03143, section IV.D (the voice of continuations), IV.C (their quality); see each scorer.
+Source: AudioLM, arXiv 2209.03143, experiments (the voice of continuations, their quality); see each scorer.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ ABOUT = (
     "semantic tokenizer that looks both ways hears the sound beside a wrong one differently, which the last scorer "
     "shows: what the model adds is what it has beyond that."
 )
-SOURCES = "Pairs after sWUGGY and sBLIMP (Nguyen et al. 2020, arXiv 2011.11588; AudioLM, arXiv 2209.03143, section IV)."
+SOURCES = "Pairs after sWUGGY and sBLIMP (Nguyen et al. 2020, arXiv 2011.11588; AudioLM, arXiv 2209.03143)."
 _LOSS = (
     Column("nats", "nats a token", "lower", 3),
     Column("uniform", "guessing", "neither", 3),
