@@ -233,7 +233,7 @@ def tiny() -> Recipe:
 def small() -> Recipe:
     """For one GPU and a day: some hundred hours of audio."""
     stage = TransformerConfig(width=512, depth=8, heads=8, feedforward=1408, dropout=0.1, embedding_width=256)
-    narrow = replace(stage, window_frames=50)  # three blocks of four see a second of codec frames to either side
+    narrow = replace(stage, window_frames=50, global_every=8)  # all but the last block see a second to either side
     return Recipe(
         name="small",
         num_coarse=4,
