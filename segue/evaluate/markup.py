@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 
 from segue.evaluate.measures import Figure
-from segue.evaluate.section import NOT_MEASURED, Better, Table
+from segue.evaluate.section import NOT_MEASURED, Better, Column, Table
 
 ARROWS: Mapping[Better, tuple[str, str]] = {"higher": ("↑", "higher is better"), "lower": ("↓", "lower is better")}
+
+MOST_COLUMNS = 8
+"""That fit beside each other on a page."""
 
 
 def escape(text: object) -> str:
@@ -118,21 +121,30 @@ def figure(value: Figure | None, decimals: int) -> str:
 
 
 def table(one: Table, reasons: Callable[[str], str | None] = lambda key: None) -> str:
-    """A table of figures.
+    """A table of figures; one of many measures and few rows has its measures under each other.
 
     Args:
         one: the table.
         reasons: gives the anchor that says why a column was not measured, None where there is none.
     """
-    rows = []
-    for name, row in one.rows.items():
-        cells = []
-        for column in one.columns:
-            cell = figure(row.get(column.key), column.decimals)
-            anchor = reasons(column.key)
-            if 'class="none"' in cell and anchor:
-                cell = f'<span class="none"><a href="#{escape(anchor)}">{NOT_MEASURED}</a></span>'
-            cells.append(f"<td>{cell}</td>")
-        rows.append([escape(name), *cells])
-    columns = ['<span class="hidden">row</span>', *(head(column.title, column.better) for column in one.columns)]
-    return grid(one.title, columns, rows)
+    cells = {
+        (name, column.key): _cell(row.get(column.key), column, reasons(column.key))
+        for name, row in one.rows.items()
+        for column in one.columns
+    }
+    corner, heads = '<span class="hidden">of</span>', [head(column.title, column.better) for column in one.columns]
+    if MOST_COLUMNS < len(one.columns) > len(one.rows):
+        turned = [
+            [title, *(cells[name, column.key] for name in one.rows)]
+            for title, column in zip(heads, one.columns, strict=True)
+        ]
+        return grid(one.title, [corner, *map(escape, one.rows)], turned)
+    rows = [[escape(name), *(cells[name, column.key] for column in one.columns)] for name in one.rows]
+    return grid(one.title, [corner, *heads], rows)
+
+
+def _cell(value: Figure | None, column: Column, anchor: str | None) -> str:
+    shown = figure(value, column.decimals)
+    if 'class="none"' in shown and anchor:
+        shown = f'<span class="none"><a href="#{escape(anchor)}">{NOT_MEASURED}</a></span>'
+    return f"<td>{shown}</td>"

@@ -257,6 +257,18 @@ def test_it_plays_in_a_browser(made, tmp_path):
         assert outside == []
 
 
+def test_many_measures_stand_under_each_other():
+    columns = tuple(Column(f"c{number}", f"measure {number}", "higher") for number in range(9))
+    few = Table("t", "Wide", columns, {"a": {"c3": Figure(3.0)}, "b": {"c3": Figure(4.0)}})
+    text = Reader(markup.table(few, lambda key: "why" if key == "c4" else None))
+    assert len(text.named("tr")) == 10 and len(text.named("th")) == 3 + 9
+    words = " ".join(" ".join(text.words).split())
+    assert re.search(r"measure 3 \S+ \(higher is better\) 3\.00 4\.00", words)
+    assert sum(own.get("href") == "#why" for own in text.named("a")) == 2
+    narrow = Table("t", "Narrow", columns[:8], few.rows)
+    assert len(Reader(markup.table(narrow)).named("tr")) == 3
+
+
 def test_the_summary_says_what_there_is_to_say(tmp_path):
     columns = (Column("nearer_random", "nearer", "higher", 3),)
     rows = {"full": {"nearer_random": Figure(0.9, 0.8, 1.0)}, "other": {"nearer_random": None}, "third": {}}
