@@ -7,28 +7,19 @@ could, or for bad input.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
 from segue.cli.compare import compare
+from segue.cli.groups import spelt_out
 from segue.cli.options import BundleOption, ThreadsOption, one_of, use_threads
 from segue.errors import SegueError
 from segue.evaluate.suites import SUITES
 from segue.terminal import bars, err, stage_bars
 
-EvaluateDataOption = Annotated[
-    list[Path], typer.Option("--data", help="Held-out folder, tar shard or manifest; give it again for more.")
-]
-EvaluateOutOption = Annotated[Path, typer.Option("--out", help="Folder of the report; the same one goes on with it.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Recordings, at most; of as many speakers as can be.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every draw.")]
-KindOption = Annotated[
-    str | None, typer.Option("--kind", help="speech or piano; by default what the bundle tells, else speech.")
-]
-PromptOption = Annotated[float, typer.Option("--prompt-seconds", min=0.5, help="Of each recording, gone on with.")]
-SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Made after a prompt.")]
 PairsOption = Annotated[
     list[Path] | None,
     typer.Option("--pairs", help="Folder of pairs, or of ZeroSpeech's; again for more. By default made of the data."),
@@ -46,6 +37,25 @@ HELP = {
 }
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What every suite is asked."""
+
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Held-out folder, tar shard or manifest; give it again for more.")
+    ]
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report; the same one goes on with it.")]
+    bundle: BundleOption = "speech"
+    limit: Annotated[int, typer.Option(min=1, help="Recordings, at most; of as many speakers as can be.")] = 40
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0
+    kind: Annotated[
+        str | None, typer.Option(help="speech or piano; by default what the bundle tells, else speech.")
+    ] = None
+    prompt_seconds: Annotated[float, typer.Option(min=0.5, help="Of each recording, gone on with.")] = 3.0
+    seconds: Annotated[float, typer.Option(min=0.1, help="Made after a prompt.")] = 7.0
+    threads: ThreadsOption = None
+
+
 def mount(app: typer.Typer) -> None:
     """Give `segue evaluate` its verbs."""
     own: dict[str, Callable[..., None]] = {"codec": evaluate_codec, "tokens": evaluate_tokens, "lm": evaluate_lm}
@@ -56,61 +66,32 @@ def mount(app: typer.Typer) -> None:
 
 
 def _verb(name: str) -> Callable[..., None]:
-    def evaluate_suite(
-        data: EvaluateDataOption,
-        out: EvaluateOutOption,
-        bundle: BundleOption = "speech",
-        limit: LimitOption = 40,
-        seed: SeedOption = 0,
-        kind: KindOption = None,
-        prompt_seconds: PromptOption = 3.0,
-        seconds: SecondsOption = 7.0,
-        threads: ThreadsOption = None,
-    ) -> None:
-        _evaluate([name], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads)
+    def evaluate_suite(asked: Evaluation) -> None:
+        _evaluate([name], asked)
 
-    return evaluate_suite
+    return spelt_out(evaluate_suite)
 
 
+@spelt_out
 def evaluate_codec(
-    data: EvaluateDataOption,
-    out: EvaluateOutOption,
-    bundle: BundleOption = "speech",
+    asked: Evaluation,
     codebooks: Annotated[
         list[int] | None, typer.Option(min=1, help="Codebooks to use; give it again for more. 1, 3, 6 and 12.")
     ] = None,
-    limit: LimitOption = 40,
-    seed: SeedOption = 0,
-    kind: KindOption = None,
-    prompt_seconds: PromptOption = 3.0,
-    seconds: SecondsOption = 7.0,
-    threads: ThreadsOption = None,
 ) -> None:
     """Quality of the codec by bitrate."""
-    own = {"codec": {"codebooks": sorted(set(codebooks))}} if codebooks else {}
-    _evaluate(["codec"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, own)
+    _evaluate(["codec"], asked, {"codec": {"codebooks": sorted(set(codebooks))}} if codebooks else {})
 
 
-def evaluate_lm(
-    data: EvaluateDataOption,
-    out: EvaluateOutOption,
-    bundle: BundleOption = "speech",
-    pairs: PairsOption = None,
-    limit: LimitOption = 40,
-    seed: SeedOption = 0,
-    kind: KindOption = None,
-    prompt_seconds: PromptOption = 3.0,
-    seconds: SecondsOption = 7.0,
-    threads: ThreadsOption = None,
-) -> None:
+@spelt_out
+def evaluate_lm(asked: Evaluation, pairs: PairsOption = None) -> None:
     """Likelihood of each stage, and accuracy on pairs of which one is right."""
-    _evaluate(["lm"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, pairs=pairs)
+    _evaluate(["lm"], asked, pairs=pairs)
 
 
+@spelt_out
 def evaluate_tokens(
-    data: EvaluateDataOption,
-    out: EvaluateOutOption,
-    bundle: BundleOption = "speech",
+    asked: Evaluation,
     semantic: Annotated[
         str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
     ] = None,
@@ -118,14 +99,8 @@ def evaluate_tokens(
         str | None,
         typer.Option(help="Told apart: phones (of speech); pitch or chord, from a MIDI file beside."),
     ] = None,
-    max_seconds: Annotated[float, typer.Option("--max-seconds", min=1, help="Of each recording.")] = 20.0,
+    max_seconds: Annotated[float, typer.Option(min=1, help="Of each recording.")] = 20.0,
     resynthesised: Annotated[int, typer.Option(min=0, help="Recordings made again and scored.")] = 6,
-    limit: LimitOption = 40,
-    seed: SeedOption = 0,
-    kind: KindOption = None,
-    prompt_seconds: PromptOption = 3.0,
-    seconds: SecondsOption = 7.0,
-    threads: ThreadsOption = None,
 ) -> None:
     """What semantic tokens and codes tell of content, voice and sound: the table of roles."""
     from segue.evaluate.tokens import Labels, Options
@@ -141,22 +116,12 @@ def evaluate_tokens(
         own["labels"] = one_of("--labels", labels, get_args(Labels))
     if semantic is not None:
         own |= {"semantic": semantic, "semantic_fingerprint": load_semantic(semantic).fingerprint}
-    _evaluate(["tokens"], data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, {"tokens": own})
+    _evaluate(["tokens"], asked, {"tokens": own})
 
 
+@spelt_out
 def evaluate_all(
-    data: EvaluateDataOption,
-    out: EvaluateOutOption,
-    bundle: BundleOption = "speech",
-    only: SuiteNames = None,
-    skip: SuiteNames = None,
-    pairs: PairsOption = None,
-    limit: LimitOption = 40,
-    seed: SeedOption = 0,
-    kind: KindOption = None,
-    prompt_seconds: PromptOption = 3.0,
-    seconds: SecondsOption = 7.0,
-    threads: ThreadsOption = None,
+    asked: Evaluation, only: SuiteNames = None, skip: SuiteNames = None, pairs: PairsOption = None
 ) -> None:
     """Every suite on the same recordings, and one report of all."""
     for option, named in (("--only", only), ("--skip", skip)):
@@ -165,20 +130,12 @@ def evaluate_all(
     names = [name for name in only or SUITES if name not in (skip or ())]
     if not names:
         raise SegueError("--skip: no suite is left to run")
-    _evaluate(names, data, out, bundle, limit, seed, kind, prompt_seconds, seconds, threads, pairs=pairs)
+    _evaluate(names, asked, pairs=pairs)
 
 
 def _evaluate(
     names: Sequence[str],
-    data: list[Path],
-    out: Path,
-    bundle: str,
-    limit: int,
-    seed: int,
-    kind: str | None,
-    prompt_seconds: float,
-    seconds: float,
-    threads: int | None,
+    asked: Evaluation,
     options: dict[str, dict[str, Any]] | None = None,
     pairs: list[Path] | None = None,
 ) -> None:
@@ -189,12 +146,13 @@ def _evaluate(
     from segue.evaluate.run import Asked, kind_of, run
     from segue.evaluate.suite import Kind
 
-    use_threads(threads)
-    loaded = load(bundle)
+    use_threads(asked.threads)
+    loaded = load(asked.bundle)
     told, how = kind_of(loaded)
-    taken: Kind = told if kind is None else one_of("--kind", kind, get_args(Kind))
-    err.print(f"kind of sound: {taken} ({f'by {how}' if kind is None else '--kind'})", markup=False)
-    asked = Asked(tuple(data), taken, limit, seed, prompt_seconds, seconds, tuple(pairs or ()))
+    kind: Kind = told if asked.kind is None else one_of("--kind", asked.kind, get_args(Kind))
+    err.print(f"kind of sound: {kind} ({f'by {how}' if asked.kind is None else '--kind'})", markup=False)
+    times = asked.prompt_seconds, asked.seconds
+    settings = Asked(tuple(asked.data), kind, asked.limit, asked.seed, *times, tuple(pairs or ()))
 
     def state(suite: str, now: str, why: str) -> None:
         words = {"kept": "kept from before", "begun": "...", "failed": f"not measured: {why}"}
@@ -204,15 +162,15 @@ def _evaluate(
         bar = stage_bars(progress)
         found = run(
             loaded,
-            asked,
+            settings,
             names,
-            out,
+            asked.out,
             options,
             lambda suite, what, done, total: bar(f"{suite}: {what}", done, total),
             state,
         )
     shown = console()
-    sections = [one for name, one in report.sections(found, out).items() if name in names]
+    sections = [one for name, one in report.sections(found, asked.out).items() if name in names]
     for one in sections:
         show(one, shown)
     for line in found.left_out:
@@ -221,6 +179,6 @@ def _evaluate(
     failed = {name: found.suites[name].failed for name in names if found.suites[name].failed}
     for name, why in failed.items():
         shown.print(f"{name}: not measured: {why}", markup=False, soft_wrap=True)
-    err.print(f"{page.write(out)}: done", markup=False)
+    err.print(f"{page.write(asked.out)}: done", markup=False)
     if failed:
         raise typer.Exit(1 if len(failed) < len(names) else 2)
