@@ -67,6 +67,7 @@ def train_codec(
     device: str = "cpu",
     world: World | None = None,
     wandb: str | None = None,
+    begin: Part | None = None,
 ) -> Path:
     """Train a codec; returns the folder of the artifact.
 
@@ -78,18 +79,19 @@ def train_codec(
         device: where to train, if no `world` is given.
         world: processes to train with.
         wandb: project of Weights & Biases to log to as well.
+        begin: a codec to go on from, of the recipe's sizes.
 
     Raises:
-        SegueError: if data or folder can't be used, or training diverges.
+        SegueError: if data or folder can't be used, `begin` is of other sizes, or training diverges.
     """
     train, valid = _clips(data, recipe.train, recipe.model.sample_rate)
     config = recipe.train
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     world = world or alone(device)
-    training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world)
-    held = valid.batch if valid else None
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data), watch, wandb)
-    return _keep(training.export(_card(data, train, config, seconds)), out, world)
+    training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world, begin)
+    held, begun = valid.batch if valid else None, {"begun_from": begin.fingerprint} if begin else {}
+    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data) | begun, watch, wandb)
+    return _keep(training.export(_card(data, train, config, seconds) | begun), out, world)
 
 
 def train_semantic(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+import torch
 
 from segue import audio
 from segue.artifact import load_part
@@ -276,6 +277,8 @@ def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder)
         (("train", "codec", "--set", "train.checkpoint_every=0"), "checkpoint_every 0"),
         (("train", "codec", "--set", "model.num_codebooks=0"), "num_codebooks 0"),
         (("train", "codec", "--set", "model.spectral.hop=150"), "hop 150"),
+        (("train", "codec", "--init", "nowhere"), "nowhere"),
+        (("train", "codec", "--init", "speech", "--set", "model.spectral.width=8"), "do not fit"),
         (("train", "lm", "--stage", "rough"), "--stage rough"),
         (("train", "lm", "--stage", "fine"), "no token store here"),
         (("train", "parallel"), "no token store here"),
@@ -287,6 +290,19 @@ def test_training_with_what_does_not_exist_is_refused(cli, tmp_path, arguments, 
     soon_over = () if {"lm", "parallel"} & set(arguments) else ("--set", "train.steps=1", "--set", "train.batch_size=1")
     arguments = (*arguments[:2], *soon_over, *arguments[2:])
     refused(cli(*arguments, "--data", folder, "--out", tmp_path / "run"), tmp_path, about)
+
+
+def test_a_codec_is_trained_on(cli, tmp_path, bundle_folder):
+    folder = tiny.corpus(tmp_path / "sounds", 1, 1.5)
+    changes = ("train.steps=1", "train.batch_size=1", "train.crop_seconds=0.2", "train.learning_rate=1e-9")
+    asked = [word for change in changes for word in ("--set", change)]
+    run = tmp_path / "run"
+    trained = cli("train", "codec", "--init", bundle_folder, "--data", folder, "--out", run, *asked)
+    assert trained.code == 0, trained
+    before, after = load_part(bundle_folder / "codec"), load_part(run / "artifact")
+    assert after.config == before.config and after.card["begun_from"] == before.fingerprint
+    torch.testing.assert_close(after.tensors["decoder.head.weight"], before.tensors["decoder.head.weight"])
+    refused(cli("train", "codec", "--resume", "--data", folder, "--out", run, *asked), tmp_path, "--out")
 
 
 @pytest.mark.parametrize("verb", [("fit",), ("tokenize",)])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segue.artifact import ARTIFACT
+from segue.artifact import ARTIFACT, Part
 from segue.cli.groups import spelt_out
 from segue.cli.options import (
     DataOption,
@@ -32,6 +32,7 @@ from segue.cli.options import (
     start_world,
     use_threads,
 )
+from segue.config import from_dict
 from segue.errors import SegueError
 from segue.terminal import bars, count_bar, err, train_bar
 
@@ -119,13 +120,40 @@ class Tokens:
 
 
 @spelt_out
-def train_codec(sound: Sound, run: Running) -> None:
+def train_codec(
+    sound: Sound,
+    run: Running,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Go on from a codec, its sizes and codebooks included: speech, or a folder of an artifact."),
+    ] = None,
+) -> None:
     """Train a SoundStream codec on folders of sound files."""
     from segue import parts
+    from segue.codec.soundstream import CodecConfig
 
-    chosen = run.changed(run.begin().codec)
+    recipe, begin = run.begin().codec, None
+    if init is not None:
+        begin = _own_codec(init)
+        recipe = replace(recipe, model=from_dict(CodecConfig, begin.config, "codec", complete=True))
+    chosen = run.changed(recipe)
     with run.shown("codec") as (world, told):
-        parts.train_codec(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb)
+        parts.train_codec(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb, begin=begin)
+
+
+def _own_codec(name: str) -> Part:
+    """A codec that can be trained on: of a bundled bundle, or in a folder.
+
+    Raises:
+        SegueError: if there is none, or it is a published one.
+    """
+    from segue.bundle import BUNDLED, bundled_names, codec_part
+    from segue.codec.pretrained import KEY
+
+    part = codec_part(BUNDLED / name if name in bundled_names() else name)
+    if KEY in part.config:
+        raise SegueError(f"--init {name}: a published codec is used as it is; give a codec of Segue's own")
+    return part
 
 
 @spelt_out

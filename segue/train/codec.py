@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segue.artifact import Part
 from segue.codec.discriminators import DiscriminatorConfig, Discriminators
 from segue.codec.losses import ReconstructionLoss, discriminator_loss, feature_distances, generator_loss
-from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.codec.soundstream import CodecConfig, SoundStream, load_weights
 from segue.codec.spectral import SpectralDecoder
 from segue.config import later
 from segue.train.accumulate import in_parts
@@ -79,6 +79,10 @@ class CodecTraining:
         seed: of the initial weights.
         accumulate: parts a batch is worked through in.
         world: where to train; None is one process on the CPU.
+        begin: a codec of this config to go on from, codebooks included; None begins with random weights.
+
+    Raises:
+        SegueError: if `begin` has other weights than the config asks for.
     """
 
     unit = "audio_seconds"
@@ -93,6 +97,7 @@ class CodecTraining:
         seed: int,
         accumulate: int = 1,
         world: World | None = None,
+        begin: Part | None = None,
     ) -> None:
         self.world = world or alone()
         self.device = self.world.device
@@ -100,6 +105,9 @@ class CodecTraining:
             torch.manual_seed(seed)
             self.codec = SoundStream(config)
             self.discriminators = Discriminators(objective.discriminators)
+        if begin is not None:
+            load_weights(self.codec, begin)
+        self.warm_steps = objective.warm_steps if begin is None else -1
         self.objective, self.gradient_clip, self.accumulate, self.seed = objective, gradient_clip, accumulate, seed
         self._pass = self.world.wrap(_Pass(self.codec))
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
@@ -131,8 +139,8 @@ class CodecTraining:
         wave = batch[0].to(self.device)
         self.codec.train()
         layers = self._layers_in_use(wave.shape[0], rng)
-        warm = self.steps_done < self.objective.warm_steps
-        if self.steps_done == self.objective.warm_steps:
+        warm = self.steps_done < self.warm_steps
+        if self.steps_done == self.warm_steps:
             self._start_codebooks(rng)
         made, commitment, left, features = self._pass(wave, layers, rng, warm, self.accumulate)
         output = made.detach().requires_grad_()

@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from segue.codec.soundstream import SoundStream
+from segue.errors import SegueError
 from segue.train.codec import CodecTraining
 from segue.train.loop import generator
 
@@ -39,6 +40,22 @@ def test_all_kinds_of_codes_train_and_leave_less_where_that_is_asked(changes):
         with torch.no_grad():
             left[weight] = float(one._pass(wave, torch.full((len(wave),), 12), tiny.rng(), False, 1)[2])
     assert left[2.0] < left[0.0]
+
+
+@pytest.mark.parametrize("pair", ["spectral", "seanet"])
+def test_a_training_goes_on_from_a_codec(pair):
+    first = training(pair, adversarial_start_step=-1)
+    train(first, 8)
+    part = first.export({})
+    config = dataclasses.replace(tiny.CODEC, pair=pair)
+    objective = dataclasses.replace(tiny.OBJECTIVE, adversarial_start_step=-1, warm_steps=3)
+    again = CodecTraining(config, objective, 0.01, 1.0, 0.9, seed=5, begin=part)
+    wave = tiny.clip_batch(0)[0]
+    assert SoundStream.from_part(again.export({})).encode(wave).equal(SoundStream.from_part(part).encode(wave))
+    assert train(again, 1)[0]["mel"] < train(training(pair, adversarial_start_step=-1), 1)[0]["mel"]
+    assert not again.codec.quantizer.layers[0].codebook.equal(first.codec.quantizer.layers[0].codebook)
+    with pytest.raises(SegueError, match="do not fit"):
+        CodecTraining(dataclasses.replace(config, num_codebooks=3), objective, 0.01, 1.0, 0.9, seed=0, begin=part)
 
 
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])
