@@ -142,7 +142,7 @@ def _about(context: Context, rows: Sequence[Case]) -> str:
 def _notes(context: Context, rows: Sequence[Case]) -> list[str]:
     left, found = len(context.recordings) - len(rows), []
     if left:
-        found.append(f"{left} of {len(context.recordings)} recordings are too short to be gone on with.")
+        found.append(f"{left} of {len(context.recordings)} recordings are too short, or begin with silence.")
     apart = spoken.halves(context, rows)
     found.append(
         f"Fréchet audio distance between two halves of the recordings' own continuations: {apart.value:.2f}; a "
