@@ -41,7 +41,6 @@ from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
 from segue.errors import SegueError
 from segue.evaluate import scorers
-from segue.evaluate.scorers.si_sdr import si_sdr_db
 from segue.terminal import bars, count_bar
 
 Kind = Literal["speech", "piano"]
@@ -147,7 +146,7 @@ def distillmos_measure(rate: int) -> Callable[[np.ndarray], float] | None:
 
 def measures(kind: Kind, rate: int) -> dict[str, Measure]:
     """Every measure of a kind of sound that can be taken here: name -> (original (N,), made (N,)) -> score."""
-    ready: dict[str, Measure] = {"visqol": visqol_measure(kind, rate), "si_sdr_db": si_sdr_db}
+    ready: dict[str, Measure] = {"visqol": visqol_measure(kind, rate), "si_sdr_db": package("si_sdr", kind, rate)}
     if kind == "speech":
         opinion = distillmos_measure(rate)
         ready |= {"pesq_wb": package("pesq", kind, rate), "stoi": package("stoi", kind, rate)}

@@ -53,7 +53,7 @@ def sounds(tmp_path) -> Path:
 
 @pytest.fixture
 def scorers() -> None:
-    for name in ("pesq", "pystoi", "visqol", "ai_edge_litert"):
+    for name in ("pesq", "pystoi", "visqol", "ai_edge_litert", "torchmetrics"):
         pytest.importorskip(name)
 
 
@@ -149,13 +149,6 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_files():
     few = quality.interval(values[:25])
     assert few[1] - few[0] > 2 * (high - low)
     assert quality.interval([1.0]) is None
-
-
-def test_si_sdr_is_that_of_the_noise_whatever_the_scale():
-    draw = np.random.default_rng(0)
-    wave = draw.standard_normal(100_000)
-    made = 0.3 * (wave + 0.1 * draw.standard_normal(100_000)) + 0.5
-    assert quality.si_sdr_db(wave, made) == pytest.approx(20, abs=0.1)
 
 
 def test_files_are_taken_from_each_source_in_turn(tmp_path):

@@ -45,6 +45,7 @@ OPTIONAL = {
     "resemblyzer": {"evaluate/scorers/voice.py"},
     "pesq": {"evaluate/scorers/pesq.py"},
     "pystoi": {"evaluate/scorers/stoi.py"},
+    "torchmetrics": {"evaluate/scorers/si_sdr.py"},
     "visqol": {"evaluate/scorers/visqol.py"},
     "distillmos": {"evaluate/scorers/distillmos.py"},
     "speechmos": {"evaluate/scorers/dnsmos.py"},
