@@ -205,7 +205,8 @@ def test_other_processors_decode_alike(target, needs, lanes, dot, tmp_path):
             for each, bits in ((other, False), (other, True), (found, True))
         )
         assert torch.allclose(exact, expected, atol=1e-4), name
-        assert torch.allclose(rounded, native, atol=0.02), name  # activations may round to a neighbour
+        near = 0.05 if "windows" in name else 0.02  # activations round to a neighbour, a window's in other company
+        assert torch.allclose(rounded, native, atol=near), name
         for bits in (False, True):  # a row alone, to the bit
             states = []
             for rows in (range(7), [3]):

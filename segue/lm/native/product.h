@@ -87,7 +87,7 @@ inline Ints pairs(Shorts a, Shorts b) {
 // sums[i] += w[4 i] * a[0] + ... + w[4 i + 3] * a[3], w without and a with a sign.
 inline Ints dot4(Ints sums, const uint8_t* w, const int8_t* a) {
     const Ints four = Ints{} + load<int32_t>(a);
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && VECTOR == 64
     return (Ints)_mm512_dpbusd_epi32((__m512i)sums, load<__m512i>(w), (__m512i)four);
 #elif defined(__AVXVNNI__) && VECTOR == 32
     return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sums, load<__m256i>(w), (__m256i)four);

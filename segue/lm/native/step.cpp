@@ -340,7 +340,7 @@ void segue_rows(const Matrix* matrix, int64_t eight_bits, int64_t begin, int64_t
 
 // How 8 bits are multiplied: 2 by an instruction of their own, 1 by a pair of older ones, 0 by plain arithmetic.
 int64_t segue_dot() {
-#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && VECTOR == 32)
+#if (defined(__AVX512VNNI__) && VECTOR == 64) || (defined(__AVXVNNI__) && VECTOR == 32)
     return 2;
 #elif defined(__SSE2__)
     return 1;
