@@ -7,7 +7,7 @@
 
 `auto` takes `static` on a GPU, `native` on a CPU with a C++ compiler, and else `torch`. Weights are the model's own
 `float32`, `bfloat16` (static and compiled), or `int8` with a scale a row (native and torch); `auto` takes bfloat16 on a
-GPU and int8 where the native engine has an instruction for it.
+GPU, and int8 where the native engine multiplies it by more than plain arithmetic (on any x86-64).
 
 Shapes: tokens (B or 1, L), positions (B or 1, L + N), ids (B,), state (B, r or a little more).
 """
@@ -90,7 +90,7 @@ def choose_engine(device: str = "cpu", engine: str | None = None, weights: str |
     elif engine in ("auto", "native") and weights != "bfloat16":
         found, missing = library()
         if found is not None:
-            engine, reason, best = "native", found.compiler, "int8" if found.dot == 2 else "float32"
+            engine, reason, best = "native", found.compiler, "int8" if found.dot else "float32"
         elif engine == "native":
             raise SegueError(f"engine native: {missing}; install g++ or leave the engine to Segue")
         else:

@@ -32,15 +32,17 @@ class Library:
     """The compiled step.
 
     Attributes:
-        handle: with `segue_step`, `segue_rows`, `segue_dot` and `segue_threads`.
+        handle: with `segue_step`, `segue_rows`, `segue_dot`, `segue_lanes` and `segue_parallel`.
         compiler: first line of what the compiler says of itself.
         dot: how it multiplies eight bits: 2 by an instruction made for it, 1 by older ones, 0 by plain arithmetic.
+        lanes: rows of a panel's block.
         parallel: whether it can use several threads.
     """
 
     handle: ctypes.CDLL
     compiler: str
     dot: int
+    lanes: int
     parallel: bool
 
 
@@ -82,9 +84,9 @@ def build(folder: Path, compiler: str | None = None, target: str = "native") -> 
         handle = ctypes.CDLL(str(file))
     except (OSError, subprocess.SubprocessError) as error:
         raise SegueError(f"the C++ compiler or its cache folder {folder} can't be used: {error}") from error
-    for name in ("segue_dot", "segue_parallel"):
+    for name in ("segue_dot", "segue_lanes", "segue_parallel"):
         getattr(handle, name).restype = ctypes.c_int64
-    return Library(handle, version, handle.segue_dot(), bool(handle.segue_parallel()))
+    return Library(handle, version, handle.segue_dot(), handle.segue_lanes(), bool(handle.segue_parallel()))
 
 
 def _compile(command: list[str], file: Path) -> None:

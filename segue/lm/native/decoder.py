@@ -22,7 +22,8 @@ from segue.lm.native.build import Library
 from segue.lm.quantise import quantise_rows
 from segue.lm.transformer import Transformer
 
-LANES = 16
+MULTIPLE = 16
+"""Of which every padded width is one; a panel's block has as many rows, or a half or a quarter of that."""
 WORTH_A_THREAD = 6_000_000
 """Multiply-adds from which on a step is shared between threads; a smaller one is done before they have met."""
 LOG2_E = math.log2(math.e)
@@ -101,9 +102,9 @@ class NativeDecoder:
                 new_keys, key_scales[:, :, :length] = _unsigned(new_keys)
                 new_values, value_scales[:, :, :length] = _unsigned(new_values)
             side = 4 if self._eight_bits else 1
-            blocks = _lay(_pad(new_keys, 2), side)
+            blocks = self._lay(_pad(new_keys, 2), side)
             keys[:, :, : blocks.shape[2]] = blocks
-            columns = _lay(_pad(new_values, 2).transpose(2, 3), side)
+            columns = self._lay(_pad(new_values, 2).transpose(2, 3), side)
             values[:, :, :, : columns.shape[3]] = columns
         self._starts.zero_()
         if mask is not None:
@@ -130,8 +131,9 @@ class NativeDecoder:
 
     def logits(self, state: Tensor, first: int, count: int) -> Tensor:
         """Logits (B, count) of the ids from `first` on."""
-        begin, end = first // LANES, -(-(first + count) // LANES)
-        state, out = state.contiguous(), torch.empty(self._batch_size, (end - begin) * LANES)
+        lanes = self._library.lanes
+        begin, end = first // lanes, -(-(first + count) // lanes)
+        state, out = state.contiguous(), torch.empty(self._batch_size, (end - begin) * lanes)
         self._library.handle.segue_rows(
             ctypes.byref(self._table),
             _NUMBER(self._eight_bits),
@@ -141,7 +143,7 @@ class NativeDecoder:
             _NUMBER(self._batch_size),
             _POINTER(out.data_ptr()),
         )
-        return out[:, first - begin * LANES :][:, :count]
+        return out[:, first - begin * lanes :][:, :count]
 
     def _describe(self, transformer: Transformer) -> tuple[_Model, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
         """The model as the native step sees it, and each layer's keys, values and their scales."""
@@ -159,7 +161,7 @@ class NativeDecoder:
             layer.mix = self._matrix(_pad(by_head, 1, 2).flatten(0, 1))
             layer.out = self._matrix(_pad(_pad(out.unflatten(1, (heads, dim)), 2).flatten(1), 0))
             up = _pad(up.unflatten(0, (2 if gated else 1, -1)), 1, 2)
-            layer.up = self._matrix(up.unflatten(1, (-1, LANES)).transpose(0, 1).flatten(0, 2))
+            layer.up = self._matrix(up.unflatten(1, (-1, self._library.lanes)).transpose(0, 1).flatten(0, 2))
             layer.down = self._matrix(_pad(down, 0, 1))
             kept = self._remember(shared, _padded(dim), length)
             layer.keys, layer.values, layer.key_scales, layer.value_scales = (
@@ -170,7 +172,7 @@ class NativeDecoder:
         bias = None
         if transformer.relative is not None:
             backwards = transformer.relative.by_distance(length).flip(1) * LOG2_E
-            bias = self._keep(F.pad(backwards, (0, LANES))).data_ptr()
+            bias = self._keep(F.pad(backwards, (0, self._library.lanes))).data_ptr()
         head = self._matrix(_pad(folded(transformer.embed_down.weight, transformer.final_norm), 0, 1))
         model = _Model(
             width=_padded(config.width),
@@ -194,17 +196,22 @@ class NativeDecoder:
         """A padded matrix (rows, columns) as a panel."""
         rows, columns = weight.shape
         if not self._eight_bits:
-            return _Matrix(self._keep(_lay(weight, 1)).data_ptr(), None, rows, columns)
+            return _Matrix(self._keep(self._lay(weight, 1)).data_ptr(), None, rows, columns)
         numbers, scales = _unsigned(weight)
-        return _Matrix(self._keep(_lay(numbers, 4)).data_ptr(), self._keep(scales).data_ptr(), rows, columns)
+        return _Matrix(self._keep(self._lay(numbers, 4)).data_ptr(), self._keep(scales).data_ptr(), rows, columns)
 
     def _remember(self, kv_heads: int, dim: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Room for a layer's keys and values as panels, and their scales (B, kv_heads, length) or nothing."""
         side, kind = (4, torch.uint8) if self._eight_bits else (1, torch.float32)
-        keys = torch.zeros(self._batch_size, kv_heads, length // LANES, dim // side, LANES, side, dtype=kind)
-        values = torch.zeros(self._batch_size, kv_heads, dim // LANES, length // side, LANES, side, dtype=kind)
+        lanes = self._library.lanes
+        keys = torch.zeros(self._batch_size, kv_heads, length // lanes, dim // side, lanes, side, dtype=kind)
+        values = torch.zeros(self._batch_size, kv_heads, dim // lanes, length // side, lanes, side, dtype=kind)
         scales = torch.zeros(2, self._batch_size, kv_heads, length if self._eight_bits else 0)
         return keys, values, scales[0], scales[1]
+
+    def _lay(self, matrix: Tensor, side: int) -> Tensor:
+        """(..., rows, columns) as panels (..., rows / lanes, columns / side, lanes, side)."""
+        return matrix.unflatten(-1, (-1, side)).unflatten(-3, (-1, self._library.lanes)).transpose(-3, -2)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor.contiguous())
@@ -212,7 +219,7 @@ class NativeDecoder:
 
 
 def _padded(width: int) -> int:
-    return -(-width // LANES) * LANES
+    return -(-width // MULTIPLE) * MULTIPLE
 
 
 def _pad(x: Tensor, *axes: int) -> Tensor:
@@ -220,11 +227,6 @@ def _pad(x: Tensor, *axes: int) -> Tensor:
     for axis in axes:
         x = F.pad(x, (*(0, 0) * (x.ndim - 1 - axis), 0, _padded(x.shape[axis]) - x.shape[axis]))
     return x
-
-
-def _lay(matrix: Tensor, side: int) -> Tensor:
-    """(..., rows, columns) as panels (..., rows / 16, columns / side, 16, side)."""
-    return matrix.unflatten(-1, (-1, side)).unflatten(-3, (-1, LANES)).transpose(-3, -2)
 
 
 def _unsigned(x: Tensor) -> tuple[Tensor, Tensor]:

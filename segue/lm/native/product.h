@@ -1,10 +1,11 @@
 // The one product that all arithmetic of a step goes through: a matrix, laid out as a panel, times a few vectors.
 //
-// A panel keeps a matrix in blocks of 16 rows, so that 16 sums grow side by side and none has to be taken across lanes:
+// A panel keeps a matrix in blocks of as many rows as a vector register of the processor has lanes (16 with AVX-512, 8
+// with AVX2, else 4), so that their sums grow side by side and none has to be taken across lanes:
 //
-//     float32   (rows / 16, columns, 16)
-//     8 bits    (rows / 16, columns / 4, 16, 4): numbers from -127 to 127 with 128 added, for the instruction that
-//               multiplies four bytes without a sign by four with one, and adds them up
+//     float32   (rows / lanes, columns, lanes)
+//     8 bits    (rows / lanes, columns / 4, lanes, 4): numbers from -127 to 127 with 128 added, for the instruction
+//               that multiplies four bytes without a sign by four with one, and adds them up
 //
 // Rows and columns are multiples of 16. In 8 bits a vector is quantised as it comes, with a scale of its own; a row of
 // a panel may have one too. What comes of a vector doesn't depend on the others it is multiplied with.
@@ -17,25 +18,37 @@
 #include <cstring>
 #include <type_traits>
 #include <vector>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512BW__)
+#define VECTOR 64  // bytes
+#define X86(name) _mm512_##name
+#elif defined(__AVX2__)
+#define VECTOR 32
+#define X86(name) _mm256_##name
+#else
+#define VECTOR 16
+#define X86(name) _mm_##name
 #endif
 
 #define UNROLL _Pragma("GCC unroll 8")  // so that a tile's sums never leave the registers
 
 namespace {
 
-constexpr long LANES = 16;
+constexpr long LANES = VECTOR / 4;
+constexpr int SUMS = VECTOR == 64 ? 24 : 12;  // most of a tile: with what they are made of they fill the registers
 constexpr float ROUND = 12582912.0f;  // 1.5 * 2^23: adding it to a small number leaves no fraction
 constexpr int32_t ROUND_BITS = 0x4B400000;
 constexpr float POWER[] = {
     1.53375760e-4f, 1.33998599e-3f, 9.61851981e-3f, 5.55032901e-2f, 2.40226462e-1f, 6.93147182e-1f, 1.0f};
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef float Half __attribute__((vector_size(32)));
-typedef float Quarter __attribute__((vector_size(16)));
-typedef int8_t Bytes __attribute__((vector_size(16)));
+typedef float Floats __attribute__((vector_size(VECTOR)));
+typedef int32_t Ints __attribute__((vector_size(VECTOR)));
+typedef int16_t Shorts __attribute__((vector_size(VECTOR)));
+typedef uint16_t Unsigned __attribute__((vector_size(VECTOR)));
+typedef int8_t Bytes __attribute__((vector_size(LANES)));
 
 template <class V, class T> inline V load(const T* from) {
     V v;
@@ -47,46 +60,53 @@ template <class T, class V> inline void store(T* to, V v) { std::memcpy(to, &v, 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
 // All lanes into one, half onto half.
-template <class Join> inline float joined(Floats v, Join join) {
-    Half halves[2];
-    Quarter quarters[2];
-    std::memcpy(halves, &v, sizeof v);
-    const Half half = join(halves[0], halves[1]);
-    std::memcpy(quarters, &half, sizeof half);
-    const Quarter q = join(quarters[0], quarters[1]);
-    return join(join(q[0], q[2]), join(q[1], q[3]));
+template <int lanes = LANES, class V, class Join> inline float joined(V v, Join join) {
+    if constexpr (lanes == 4)
+        return join(join(v[0], v[2]), join(v[1], v[3]));
+    else {
+        typedef float Half __attribute__((vector_size(2 * lanes)));
+        Half halves[2];
+        std::memcpy(halves, &v, sizeof v);
+        return joined<lanes / 2>(join(halves[0], halves[1]), join);
+    }
 }
 
 inline float sum(Floats v) { return joined(v, [](auto a, auto b) { return a + b; }); }
 inline float largest(Floats v) { return joined(v, [](auto a, auto b) { return a > b ? a : b; }); }
 
-// sums[i] += w[4 i] * a[0] + ... + w[4 i + 3] * a[3], w without and a with a sign.
-inline Ints dot4(Ints sums, const uint8_t* w, const int8_t* a) {
-#if defined(__AVX512VNNI__)
-    return (Ints)_mm512_dpbusd_epi32((__m512i)sums, _mm512_loadu_si512(w), _mm512_set1_epi32(load<int32_t>(a)));
-#elif defined(__AVX2__)
-    const __m256i evens = _mm256_set1_epi32((a[2] << 16) | (uint16_t)a[0]), low = _mm256_set1_epi32(0x00FF00FF);
-    const __m256i odds = _mm256_set1_epi32((a[3] << 16) | (uint16_t)a[1]);
-    __m256i half[2];
-    std::memcpy(half, &sums, sizeof half);
-    for (int i = 0; i < 2; i++) {
-        const __m256i v = _mm256_loadu_si256((const __m256i*)(w + 32 * i));
-        const __m256i even = _mm256_madd_epi16(_mm256_and_si256(v, low), evens);
-        const __m256i odd = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16(v, 8), low), odds);
-        half[i] = _mm256_add_epi32(half[i], _mm256_add_epi32(even, odd));
-    }
-    return load<Ints>(half);
+// Lane i: a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1].
+inline Ints pairs(Shorts a, Shorts b) {
+#if defined(__SSE2__)
+    typedef decltype(X86(set1_epi32)(0)) Register;
+    return (Ints)X86(madd_epi16)((Register)a, (Register)b);
 #else
-    const Ints v = load<Ints>(w);
-    for (int j = 0; j < 4; j++) sums += ((v >> (8 * j)) & 255) * (int32_t)a[j];
-    return sums;
+    return ((Ints)a << 16 >> 16) * ((Ints)b << 16 >> 16) + ((Ints)a >> 16) * ((Ints)b >> 16);
 #endif
 }
 
-// The lowest byte of each lane.
-inline Bytes low(Ints v) {
-#if defined(__AVX512F__)
+// sums[i] += w[4 i] * a[0] + ... + w[4 i + 3] * a[3], w without and a with a sign.
+inline Ints dot4(Ints sums, const uint8_t* w, const int8_t* a) {
+    const Ints four = Ints{} + load<int32_t>(a);
+#if defined(__AVX512VNNI__) && VECTOR == 64
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sums, load<__m512i>(w), (__m512i)four);
+#elif defined(__AVXVNNI__) && VECTOR == 32
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sums, load<__m256i>(w), (__m256i)four);
+#else  // bytes 0 and 2, then 1 and 3
+    const Shorts v = load<Shorts>(w);
+    return sums + (pairs(v & 255, (Shorts)four << 8 >> 8) + pairs((Shorts)((Unsigned)v >> 8), (Shorts)four >> 8));
+#endif
+}
+
+// Numbers from -127 to 127.
+inline Bytes narrow(Ints v) {
+#if VECTOR == 64
     return (Bytes)_mm512_cvtepi32_epi8((__m512i)v);
+#elif defined(__SSE2__)
+    __m128i parts[VECTOR / 16];
+    std::memcpy(parts, &v, sizeof v);
+    const __m128i shorts = _mm_packs_epi32(parts[0], parts[VECTOR / 16 - 1]);
+    const __m128i bytes = _mm_packs_epi16(shorts, shorts);
+    return load<Bytes>(&bytes);
 #else
     return __builtin_convertvector(v, Bytes);
 #endif
@@ -105,14 +125,14 @@ inline Floats two_to(Floats x) {
 
 // ---- Vectors, ready to be multiplied with panels of W: float, or uint8_t for 8 bits ----
 
-struct alignas(64) Line { float lane[LANES]; };
+struct alignas(64) Line { float number[16]; };
 
 // Memory that only grows.
 struct Room {
     std::vector<Line> lines;
     float* floats(long count) {
-        if ((long)lines.size() * LANES < count) lines.resize(count / LANES + 1);
-        return lines.data()->lane;
+        if ((long)lines.size() * 16 < count) lines.resize(count / 16 + 1);
+        return lines.data()->number;
     }
 };
 
@@ -129,9 +149,9 @@ struct Vectors {
         Ints total = {};
         for (long c = 0; c < columns; c += LANES) {
             const Floats whole = load<Floats>(x + c) * (127 / peak) + ROUND;  // its lowest bits are the whole number
-            const Ints bits = load<Ints>(&whole);
-            store(bytes + b * columns + c, low(bits));
-            total += bits - ROUND_BITS;
+            const Ints numbers = load<Ints>(&whole) - ROUND_BITS;
+            store(bytes + b * columns + c, narrow(numbers));
+            total += numbers;
         }
         scales[b] = peak / 127;
         sums[b] = 128 * (int32_t)sum(__builtin_convertvector(total, Floats));
@@ -182,7 +202,7 @@ template <class W> struct Panel {
     long stride;
 };
 
-// R blocks of 16 rows times B vectors, from number b on.
+// R blocks of rows times B vectors, from number b on.
 template <int R, int B> inline void tile(const float* w, long stride, const Vectors& in, long b, Floats out[R][B]) {
     for (int r = 0; r < R; r++) for (int k = 0; k < B; k++) out[r][k] = Floats{};
     const float* x = in.floats + b * in.columns;
@@ -225,11 +245,10 @@ void rows(const Panel<W>& panel, long block, const Vectors& in, long b, const Ou
 template <int R, class W>
 void rows(const Panel<W>& panel, long block, const Vectors& in, long count, const Out& out) {
     long b = 0;
-#if defined(__AVX512F__)  // 32 registers of 16 lanes
-    for (; b + 6 <= count; b += 6) rows<R, 6>(panel, block, in, b, out);
-#endif
-    for (; b + 4 <= count; b += 4) rows<R, 4>(panel, block, in, b, out);
-    for (; b + 2 <= count; b += 2) rows<R, 2>(panel, block, in, b, out);
+    constexpr int most = std::min(6, SUMS / R);
+    for (; b + most <= count; b += most) rows<R, most>(panel, block, in, b, out);
+    if constexpr (most > 4) for (; b + 4 <= count; b += 4) rows<R, 4>(panel, block, in, b, out);
+    if constexpr (most > 2) for (; b + 2 <= count; b += 2) rows<R, 2>(panel, block, in, b, out);
     for (; b < count; b++) rows<R, 1>(panel, block, in, b, out);
 }
 

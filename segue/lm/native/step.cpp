@@ -9,8 +9,8 @@
 //     x        (B, width), mixed (B, (heads + 2 kv_heads) head_dim), hidden (B, feedforward): float32
 //
 // Softmax is taken to the base 2: the caller has put log2 e / sqrt(head_dim) into the queries' rows, and log2 e into the
-// bias. A layer with a window attends to what lies within so many frames of the newest token in time (window.py): what
-// blocks of 16 tokens hold any of that is looked up once a step.
+// bias. A layer with a window attends to what lies within so many frames of the newest token in time (window.py): which
+// blocks of tokens hold any of that is looked up once a step.
 // The caller pads every width to a multiple of 16 with zeros, which change nothing. Every thread does its share of the
 // rows of a matrix, and of the tokens in attention; the small work between is done by all of them alike, so that five
 // barriers a layer are enough. A row's result doesn't depend on what else is in the batch.
@@ -43,7 +43,7 @@ struct Layer {
 struct Model {
     int64_t width, heads, kv_heads, head_dim, feedforward, max_length, depth, gated, eight_bits, window;
     const float* embedding;  // (ids, width)
-    const float* bias;       // (heads, max_length + 16): of the key max_length - 1 - i tokens back; or null
+    const float* bias;       // (heads, max_length + lanes): of the key max_length - 1 - i tokens back; or null
     const Layer* layers;     // `up` of a gated one: a block of the gate, a block of up, and so on
     Matrix head;
 };
@@ -68,7 +68,7 @@ struct Barrier {
     }
 };
 
-struct Run { long first, count; };  // blocks of 16 tokens that follow each other
+struct Run { long first, count; };  // blocks of as many tokens as lanes, that follow each other
 struct View {                       // what a row's newest token sees
     std::vector<Run> runs;
     long blocks;         // in all of them
@@ -128,7 +128,7 @@ template <class W> struct Work {
         }
     }
 
-    // Scores of 16 tokens from `first` on, less those outside the window.
+    // Scores of a block of tokens from `first` on, less those outside the window.
     Floats near(const float* times, long first, Floats scores) {
         const Floats apart = load<Floats>(times + first) - times[s.place];
         return larger(apart, -apart) <= (float)m.window ? scores : Floats{} + UNSEEN;
@@ -324,7 +324,7 @@ void segue_step(const Model* model, const Step* s) {
     model->eight_bits ? step<uint8_t>(*model, *s) : step<float>(*model, *s);
 }
 
-// Blocks `begin` to `end` of a matrix times x (count, columns) into y (count, 16 * (end - begin)), in this thread.
+// Blocks `begin` to `end` of a matrix times x (count, columns) into y (count, lanes * (end - begin)), in this thread.
 void segue_rows(const Matrix* matrix, int64_t eight_bits, int64_t begin, int64_t end, const float* x, int64_t count,
                 float* y) {
     static thread_local Tray tray;
@@ -340,14 +340,17 @@ void segue_rows(const Matrix* matrix, int64_t eight_bits, int64_t begin, int64_t
 
 // How 8 bits are multiplied: 2 by an instruction of their own, 1 by a pair of older ones, 0 by plain arithmetic.
 int64_t segue_dot() {
-#if defined(__AVX512VNNI__)
+#if (defined(__AVX512VNNI__) && VECTOR == 64) || (defined(__AVXVNNI__) && VECTOR == 32)
     return 2;
-#elif defined(__AVX2__)
+#elif defined(__SSE2__)
     return 1;
 #else
     return 0;
 #endif
 }
+
+// Rows of a panel's block.
+int64_t segue_lanes() { return LANES; }
 
 // Whether a step can use several threads.
 int64_t segue_parallel() {
