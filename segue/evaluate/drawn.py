@@ -12,6 +12,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue.evaluate import plots
 from segue.evaluate.section import Plot, Section, Table
+from segue.evaluate.suites.codec import ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Drawing:
 
 
 def _by_bitrate(table: Table, path: Path) -> None:
+    """The recording itself is a line, not a point far to the right."""
+    rows = {name: row | ({"kbit_s": None} if name == ORIGINAL else {}) for name, row in table.rows.items()}
+    table = replace(table, rows=rows)
     plots.against(table, "kbit_s", ("pesq", "stoi", "visqol", "si_sdr", "distillmos"), path)
 
 
