@@ -31,7 +31,10 @@ def pairs_make(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder, tar shard or manifest of sound.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Pairs; of audio, of each of its three kinds.")] = 500,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    voice: Annotated[list[str] | None, typer.Option(help="Of the synthesiser; again for more. Default: heart.")] = None,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the synthesiser; again for more: of hibari-tts, or espeak:fr and such. Default: heart."),
+    ] = None,
 ) -> None:
     """Make pairs: words and pseudo-words or sentences by a synthesiser, or right and wrong continuations of sound."""
     from segue.evaluate.pairs import make, splices, synthesis
@@ -57,7 +60,7 @@ def pairs_make(
                 err.print(f"note: {line}", markup=False)
             made = make.of_recordings(recordings, limit, seed, told)
         else:
-            voices = [synthesis.Hibari(name) for name in dict.fromkeys(voice or ["heart"])]
+            voices = [synthesis.synthesiser(name) for name in dict.fromkeys(voice or ["heart"])]
             if chosen == "words":
                 made = synthesis.of_words(synthesis.read_words(given["words"]), voices, limit, seed, told)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -146,6 +147,33 @@ def test_the_package_speaks_words_and_pseudo_words(cli, tmp_path):
     assert lengths[0] == lengths[1] > 1600
     with pytest.raises(SegueError, match="--voice nobody: one of heart"):
         synthesis.Hibari("nobody")
+
+
+def test_other_languages_are_spoken_by_espeak(cli, tmp_path, monkeypatch):
+    words, spelt = tmp_path / "mots.txt", [a + b + c for a in "bmsl" for b in "aeio" for c in ("ta", "to", "ni", "no")]
+    words.write_text("\n".join(word for number, word in enumerate(spelt) if number % 5))
+    arguments = ("evaluate", "pairs", "make", "--kind", "words", "--words", words, "--limit", 4)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        without = cli(*arguments, "--voice", "espeak:fr", "--out", tmp_path / "none")
+    assert without.code == 2 and "apt-get install espeak-ng" in without.err and not (tmp_path / "none").exists()
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    unknown = cli(*arguments, "--voice", "espeak:nowhere", "--out", tmp_path / "none")
+    assert unknown.code == 2 and "espeak-ng" in unknown.err
+    assert cli(*arguments, "--voice", "espeak:fr", "--out", tmp_path / "pairs").code == 0
+    (found,) = find([tmp_path / "pairs"])
+    assert found.pairs and all(pair.voice == "espeak:fr" for pair in found.pairs)
+    assert all(pair.facts["right_text"] in words.read_text().split() for pair in found.pairs)
+    assert not {pair.facts["wrong_phonemes"] for pair in found.pairs} & set(words.read_text().split())
+
+
+def test_members_that_sound_the_same_are_no_pair():
+    class Deaf(Voice):
+        def speak(self, phonemes, speed):
+            return super().speak("aba", speed)
+
+    assert synthesis.alike(Deaf(), "aba", "abo") is None
 
 
 def test_pairs_of_sound_by_the_command_line(cli, tmp_path):

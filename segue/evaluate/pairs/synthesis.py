@@ -1,6 +1,7 @@
 """Pairs that are spoken: words and pseudo-words, sentences and wrong ones, by a synthesiser that takes phonemes.
 
-hibari-tts (extra `synth`) speaks English in a voice that is in its package, and in others that it fetches. Both members
+hibari-tts (extra `synth`) speaks English in a voice that is in its package, and in others that it fetches; other
+languages are eSpeak NG's (espeak.py). Both members
 are spoken at such speeds that they last as long as their mean would, are padded to the same sample, and are
 equally loud. Waves (N,) mono at segue.evaluate.pairs.make.RATE.
 """
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from segue import audio
 from segue.errors import SegueError
+from segue.evaluate.pairs.espeak import PREFIX, Espeak
 from segue.evaluate.pairs.make import RATE, Made
 from segue.evaluate.pairs.splices import level
 from segue.evaluate.pairs.words import pseudo_words
@@ -97,6 +99,15 @@ class Hibari:
         return torch.from_numpy(audio.to_mono(wave, self._package.sample_rate, RATE))
 
 
+def synthesiser(name: str) -> Synthesiser:
+    """A voice by its name: one of hibari-tts, or `espeak:` and a language.
+
+    Raises:
+        SegueError: if it can't be had.
+    """
+    return Espeak(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else Hibari(name)
+
+
 def read_words(path: Path) -> dict[str, str]:
     """A list of words, one a line, with its pronunciation after a tab where the synthesiser shouldn't choose it.
 
@@ -173,7 +184,9 @@ def of_sentences(
 
 
 def alike(voice: Synthesiser, right: str, wrong: str) -> tuple[Tensor, Tensor] | None:
-    """Two pronunciations spoken equally long and loud; None where one would have to be stretched too far."""
+    """Two pronunciations spoken equally long and loud; None where they sound the same, or one would have to be
+    stretched too far.
+    """
     lengths = [len(voice.speak(phonemes, 1.0)) for phonemes in (right, wrong)]
     mean = sum(lengths) / 2
     if not min(lengths) or max(mean / min(lengths), max(lengths) / mean) > MOST_STRETCH:
@@ -182,6 +195,8 @@ def alike(voice: Synthesiser, right: str, wrong: str) -> tuple[Tensor, Tensor] |
     size = max(map(len, waves))
     waves = [F.pad(wave, (0, size - len(wave))) for wave in waves]
     if min(map(level, waves)) == 0:
+        return None
+    if waves[0].equal(waves[1]):
         return None
     waves = [wave * (10 ** (LEVEL_DB / 20) / level(wave)) for wave in waves]
     peak = max(1.0, *(float(wave.abs().max()) for wave in waves))
