@@ -17,9 +17,7 @@ middle is used. Means come with a 95 % interval, bootstrap over files, and so do
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,13 +28,14 @@ import numpy as np
 import torch
 import typer
 from codec import NOT_MEASURED, Kind, choose, distillmos_measure, interval, middle, score, versions, visqol_measure
+from command import begin, write_json
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from segue import audio
-from segue.artifact import artifact_folder, check_writable, load_part, written_file
+from segue.artifact import artifact_folder, check_writable, load_part
 from segue.bundle import Bundle, load
 from segue.codec.losses import ReconstructionLoss
 from segue.data.aligned import encode_aligned
@@ -254,13 +253,8 @@ def main(
         }
         if not all(math.isfinite(v) for row in per_file for v in row.values() if isinstance(v, float)):
             raise SegueError("a figure is not finite; see the table")
-        with written_file(json_out) as beside:
-            beside.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(json_out, figures)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

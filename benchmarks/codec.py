@@ -16,7 +16,6 @@ of a longer one the `--seconds` in its middle. Means come with a 95 % interval: 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import sys
 import warnings
@@ -28,13 +27,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import typer
+from command import begin, write_json
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from segue import audio
-from segue.artifact import check_writable, load_part, written_file
+from segue.artifact import check_writable, load_part
 from segue.bundle import BUNDLED
 from segue.codec.health import LayerHealth, codebook_health
 from segue.codec.soundstream import SoundStream
@@ -322,13 +322,8 @@ def main(
             "references": REFERENCES if kind == "speech" else (),
             "versions": versions(),
         }
-        with written_file(json_out) as beside:
-            beside.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(json_out, figures)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

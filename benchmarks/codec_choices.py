@@ -30,6 +30,7 @@ from typing import Annotated, Any, Literal
 import torch
 import typer
 from codec import choose, measures, middle, score, summary, versions
+from command import begin, write_json
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
@@ -235,8 +236,7 @@ def _train(
         "parameters": sum(weight.numel() for weight in training.codec.parameters()),
         "held_out": held,
     }
-    with written_file(folder / "budget.json") as beside:
-        beside.write_text(json.dumps(budget, indent=1) + "\n")
+    write_json(folder / "budget.json", budget)
 
 
 def _tell(event: loop.Event, say: Callable[[str], None]) -> None:
@@ -314,8 +314,7 @@ def keep(path: Path, row: dict[str, Any]) -> None:
     rows = json.loads(path.read_text()) if path.exists() else []
     same = ("comparison", "choice", "asked_steps", "seed")
     rows = [old for old in rows if any(old[key] != row[key] for key in same)] + [row]
-    with written_file(path) as beside:
-        beside.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(path, rows)
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> Table:
@@ -370,8 +369,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

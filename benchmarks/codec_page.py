@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 import wave as wav
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from command import begin
 from torch import Tensor
 
 from segue import audio
@@ -111,8 +111,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

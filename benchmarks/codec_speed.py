@@ -18,7 +18,6 @@ matrix product measured in the same run. Activations, norms and moving memory ar
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -32,6 +31,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from command import begin, write_json
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
-from segue.artifact import check_writable, load_part, written_file
+from segue.artifact import check_writable, load_part
 from segue.bundle import BUNDLED
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
@@ -338,13 +338,8 @@ def main(
     if maybe[1] is None:
         console.print("Not measured: 20 ms at a time; this codec has no streaming().")
     if json_out:
-        with written_file(json_out) as beside:
-            beside.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(json_out, figures)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

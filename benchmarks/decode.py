@@ -38,13 +38,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from command import begin, write_json
 from decode_peers import CODES, IDS, PROMPT, SEMANTIC, Size, Subject, audiolm, llama, parameters, times
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from segue.artifact import check_writable, written_file
+from segue.artifact import check_writable
 from segue.config import to_dict
 from segue.errors import SegueError
 from segue.generate.parallel import Parallel
@@ -381,13 +382,8 @@ def main(
     figures["targets"] = targets(figures, sizes.heads, lengths)
     show(figures, lengths, Console(width=max(Console().width, 200), highlight=False))
     if json_out:
-        with written_file(json_out) as beside:
-            beside.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(json_out, figures)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

@@ -15,11 +15,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
-import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,6 +26,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from command import begin, write_json
 from pyarrow import parquet
 from rich import box
 from rich.console import Console
@@ -240,15 +239,10 @@ def main(
     }
     show(figures, Console(width=max(Console().width, 120), highlight=False))
     if json_out:
-        with written_file(json_out) as beside:
-            beside.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(json_out, figures)
     if quoted_in:
         quote(quoted_in, figures)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+    begin(main)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
+import benchmark
 import numpy as np
 import pytest
 import tiny
@@ -14,21 +13,11 @@ import tiny
 from segue.bundle import load as load_bundle
 from segue.errors import SegueError
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def acoustic():
     """The benchmark as a module; it shares helpers with benchmarks/codec.py."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("benchmark_acoustic", FOLDER / "acoustic.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+    return benchmark.load("acoustic")
 
 
 @pytest.fixture(scope="module")

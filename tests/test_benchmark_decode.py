@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import types
-from pathlib import Path
 
+import benchmark
 import pytest
 import tiny
 import torch
@@ -16,19 +15,12 @@ from segue.errors import SegueError
 from segue.lm.native import build
 from segue.lm.transformer import Transformer, TransformerConfig
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 SIZE = "32,1,2,32,48"
 
 
 @pytest.fixture(scope="module")
 def decode():
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_decode", FOLDER / "decode.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(FOLDER))
+    return benchmark.load("decode")
 
 
 @pytest.fixture

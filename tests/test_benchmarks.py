@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import math
@@ -14,6 +13,7 @@ import wave as wav
 import zlib
 from pathlib import Path
 
+import benchmark
 import numpy as np
 import pytest
 import soundfile
@@ -25,18 +25,7 @@ from segue.errors import SegueError
 from segue.evaluate.panels import ticks
 from segue.evaluate.players import spectrogram
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-quality, speed, page = load("codec"), load("codec_speed"), load("codec_page")
+quality, speed, page = (benchmark.load(name) for name in ("codec", "codec_speed", "codec_page"))
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import sys
 import types
 from pathlib import Path
 
+import benchmark
 import pytest
 import tiny
 import torch
@@ -18,17 +17,11 @@ from segue.errors import SegueError
 from segue.recipes import Recipe
 from segue.recipes import tiny as tiny_recipe
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
 def choices(monkeypatch) -> types.ModuleType:
     """The script with a codec of a few hundred weights and scorers that need no packages."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("benchmark_codec_choices", FOLDER / "codec_choices.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = benchmark.load("codec_choices")
 
     def small() -> Recipe:
         recipe = tiny_recipe()

@@ -7,7 +7,6 @@ where it was stopped. Other settings in the same folder are refused: no report h
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from segue.artifact import check_writable
 from segue.bundle import Bundle
 from segue.data.lock import locked
 from segue.errors import SegueError
+from segue.evaluate import packages
 from segue.evaluate import report as reports
 from segue.evaluate import section as sections
 from segue.evaluate.cache import Cache
@@ -82,12 +82,8 @@ def kind_of(bundle: Bundle) -> tuple[Kind, str]:
 def versions(kind: Kind) -> dict[str, str]:
     """Python, every package behind figures of this kind of sound that is installed, and how scorers are set."""
     known = [scorer(name, kind) for name in SCORERS]
-    found = {"python": platform.python_version()}
-    for name in dict.fromkeys([*PACKAGES, *(package for one in known for package in one.packages)]):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    names = dict.fromkeys([*PACKAGES, *(package for one in known for package in one.packages)])
+    found = {"python": platform.python_version(), **packages.versions(names)}
     return found | {f"setting of {one.name}": one.setting for one in known if one.setting}
 
 

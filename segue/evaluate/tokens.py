@@ -9,7 +9,6 @@ Source: AudioLM, arXiv 2209.03143, table I; see segue.evaluate.abx for ABX.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from segue.bundle import Bundle
 from segue.errors import SegueError
-from segue.evaluate import measures, notes
+from segue.evaluate import measures, notes, packages
 from segue.evaluate.abx import Items, Mode, abx
 from segue.evaluate.bench import Bench
 from segue.evaluate.fidelity import SIMILARITY, fidelity
@@ -99,7 +98,7 @@ def run(
         SegueError: if fewer than two speakers are known, or no recording has labels.
     """
     chosen = choose(places, options.limit, options.seconds, options.seed)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)}
+    versions = packages.versions(_PACKAGES)
     not_measured: dict[str, str] = {}
     label = _labeller(options.labels, versions, not_measured, keep)
     rows = roles(semantic, bundle.codec, bundle.stages.coarse.stage.target.num_codebooks)
@@ -230,7 +229,7 @@ def _with_units(row: Representation, labelled: list[Encoded], names: list[str], 
     rates = [(one, len(row.features(one))) for one in labelled]
     labels = torch.cat([frame_labels(one, names, row.frame_rate, frames) for one, frames in rates])
     known = labels >= 0
-    if int(known.sum()) < UNITS or not _installed("scikit-learn"):
+    if int(known.sum()) < UNITS or not packages.installed("scikit-learn"):
         return None
     clusters = fit(lambda k: features, 1, UNITS, seed, passes=5)
     units = torch.from_numpy(_nearest(features, clusters.mean, clusters.std, clusters.centroids))
@@ -359,14 +358,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _named(recording: Recording) -> list[Any]:
     return [recording.item.id, recording.seconds]
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _rounded(value: Any) -> Any:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from benchmark import FOLDER, load
 
 from segue.data.engine_local import here
 from segue.errors import SegueError
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "tokenise.py"
-SPEC = importlib.util.spec_from_file_location("benchmark_tokenise", PATH)
-benchmark = importlib.util.module_from_spec(SPEC)
-sys.modules[SPEC.name] = benchmark
-SPEC.loader.exec_module(benchmark)
+benchmark = load("tokenise")
 
 
 def test_it_measures_every_number_of_workers_and_says_what_it_assumes(tmp_path, bundle_folder, monkeypatch, capsys):
@@ -60,7 +54,7 @@ def test_too_few_clips_for_the_workers_are_refused(bundle_folder):
 
 
 def test_the_tables_take_the_place_of_those_before(tmp_path):
-    figures = json.loads((PATH.parent / "results" / "tokenise.json").read_text())
+    figures = json.loads((FOLDER / "results" / "tokenise.json").read_text())
     page = tmp_path / "page.md"
     page.write_text(f"above\n\n{benchmark.MARKS[0]}\nold\n{benchmark.MARKS[1]}\n\nbelow\n")
     for _ in range(2):
@@ -75,6 +69,6 @@ def test_the_tables_take_the_place_of_those_before(tmp_path):
 
 def test_the_page_quotes_the_figures_that_are_kept(tmp_path):
     page = tmp_path / "README.md"
-    page.write_text((PATH.parent / "README.md").read_text())
-    benchmark.quote(page, json.loads((PATH.parent / "results" / "tokenise.json").read_text()))
-    assert page.read_text() == (PATH.parent / "README.md").read_text()
+    page.write_text((FOLDER / "README.md").read_text())
+    benchmark.quote(page, json.loads((FOLDER / "results" / "tokenise.json").read_text()))
+    assert page.read_text() == (FOLDER / "README.md").read_text()

