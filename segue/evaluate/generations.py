@@ -6,6 +6,7 @@ codec, so that what is compared has the same sound; `wave` is what a system made
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from segue import audio
 from segue.evaluate.recordings import Recording
 from segue.evaluate.suite import Context
-from segue.generate.continuation import System
+from segue.generate.continuation import Continuation, System
 from segue.generate.repetition import Repetition
 from segue.units import seconds_to_samples
 
@@ -102,17 +103,19 @@ def _made(context: Context, number: int, system: System, seed: int) -> Made:
         "prompt_seconds": context.prompt_seconds,
         "seconds": context.seconds,
     }
-    of_tokens, repetition = key | {"of": "tokens"}, Repetition()
 
-    def make() -> Tensor:
+    @functools.cache
+    def whole() -> Continuation:
         with torch.inference_mode():
-            whole = bundle.continue_audio(prompt, rate, context.seconds, seed=seed, system=system)
-        repetition.add(whole.tokens.semantic[0])
-        context.cache.value(of_tokens, lambda: repetition.share)
-        return whole.wave[0, cut : whole.samples[0]]
+            return bundle.continue_audio(prompt, rate, context.seconds, seed=seed, system=system)
 
-    wave = context.cache.wave(key, rate, make)
-    repeated = context.cache.value(of_tokens, lambda: repetition.share)
+    def repetition() -> float:
+        counted = Repetition()
+        counted.add(whole().tokens.semantic[0])
+        return counted.share
+
+    repeated = context.cache.value(key | {"of": "tokens"}, repetition)
+    wave = context.cache.wave(key, rate, lambda: whole().wave[0, cut : whole().samples[0]])
     truth = reconstruction(context, number)[cut:]
     return Made(number, recording, system, seed, prompt, wave, truth, repeated)
 
