@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from segue import audio
-from segue.artifact import ARTIFACT, Part, artifact_folder, load_part, save_part
+from segue.artifact import ARTIFACT, Part, load_part, save_part
 from segue.config import to_disk
 from segue.data.clips import Clips
 from segue.data.store import TokenStore, load_codebooks
@@ -301,15 +301,6 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
     else:
         stage = fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
     return replace(stage, semantic_optional=recipe.without_semantic > 0)
-
-
-def load_artifact(path: Path, kind: str) -> Part:
-    """The part of an artifact or of the run that made it.
-
-    Raises:
-        SegueError: if there is none, or it is of another kind.
-    """
-    return load_part(artifact_folder(path), kind)
 
 
 def held_out(path: Path) -> bool:

@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from segue import parts, recipes
-from segue.artifact import Part
+from segue.artifact import Part, artifact_folder, load_part
 from segue.config import to_disk
 from segue.data.corpus import tokenise
 from segue.doctor.effort import Effort
@@ -136,8 +136,8 @@ def trained(tmp_path_factory):
     from segue.bundle import codec_from_part
     from segue.semantic.tokenizer import SemanticTokenizer
 
-    models = codec_from_part(parts.load_artifact(folder / "codec", "codec"))
-    tokenizer = SemanticTokenizer.from_part(parts.load_artifact(folder / "semantic", "semantic"))
+    models = codec_from_part(load_part(artifact_folder(folder / "codec"), "codec"))
+    tokenizer = SemanticTokenizer.from_part(load_part(artifact_folder(folder / "semantic"), "semantic"))
     tokenise([sound], tokens, tokenizer, models)
     parts.train_stage("coarse", short(recipe.coarse_stage, 1.0), 4, tokens, tokens, folder / "coarse")
     return folder

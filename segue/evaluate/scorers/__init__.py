@@ -7,7 +7,6 @@ import importlib
 from segue.errors import SegueError
 from segue.evaluate.scorers.seam import Kind, Scorer
 
-EVAL = 'pip install "segue[eval]"'
 SCORERS = ("pesq", "stoi", "visqol", "si_sdr", "distillmos", "dnsmos", "voice", "words", "notes", "tempo")
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 _RATE = 16_000
 
 
 def scorer(kind: Kind) -> Scorer:
     """Of one wave: `overall`, `speech` and `background`."""
-    return Scorer("dnsmos", ("speechmos", "onnxruntime", "librosa"), 'pip install "segue[eval]"', _RATE, _make)
+    return Scorer("dnsmos", ("speechmos", "onnxruntime", "librosa"), EVAL, _RATE, _make)
 
 
 def _make() -> Tool:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 _RATE = 16_000
 
 
 def scorer(kind: Kind) -> Scorer:
     """Of two waves, the original first."""
-    return Scorer("pesq", ("pesq",), 'pip install "segue[eval]"', _RATE, _make, setting="wb")
+    return Scorer("pesq", ("pesq",), EVAL, _RATE, _make, setting="wb")
 
 
 def _make() -> Tool:

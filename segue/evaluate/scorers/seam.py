@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
 Kind = Literal["speech", "piano"]
+EVAL = 'pip install "segue[eval]"'
+"""The command that installs what most scorers need."""
 
 
 class Tool(Protocol):

@@ -11,12 +11,12 @@ import math
 import numpy as np
 import torch
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 
 def scorer(kind: Kind) -> Scorer:
     """Of two waves, the original first; NaN where one is silent."""
-    return Scorer("si_sdr", ("torchmetrics",), 'pip install "segue[eval]"', 16_000, _make, least_seconds=0.01)
+    return Scorer("si_sdr", ("torchmetrics",), EVAL, 16_000, _make, least_seconds=0.01)
 
 
 def _make() -> Tool:

@@ -10,14 +10,14 @@ import warnings
 
 import numpy as np
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 _RATE = 16_000
 
 
 def scorer(kind: Kind) -> Scorer:
     """Of two waves, the original first."""
-    return Scorer("stoi", ("pystoi",), 'pip install "segue[eval]"', _RATE, _make)
+    return Scorer("stoi", ("pystoi",), EVAL, _RATE, _make)
 
 
 def _make() -> Tool:

