@@ -42,7 +42,7 @@ class Part:
         kind: `codec`, `semantic` or `stage`.
         config: plain values that rebuild the module.
         tensors: name -> weight, on the CPU.
-        requires: role -> fingerprint of each tokenizer whose tokens this part was trained on.
+        requires: role -> token fingerprint of each tokenizer whose tokens this part was trained on.
         card: what it was trained on, for how long, under which licence; free of effect.
     """
 
@@ -51,6 +51,11 @@ class Part:
     tensors: dict[str, Tensor]
     requires: dict[str, str] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def token_fingerprint(self) -> str:
+        """What this part's tokens go by: its own fingerprint, or that of the codec whose encoder and codebooks it kept."""
+        return self.requires.get(self.kind, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:

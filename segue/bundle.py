@@ -342,7 +342,7 @@ def check_parts(parts: dict[str, Part]) -> None:
     Raises:
         SegueError: naming the stage and both fingerprints.
     """
-    here = {tokenizer: parts[tokenizer].fingerprint for tokenizer in ROLES[:2]}
+    here = {tokenizer: parts[tokenizer].token_fingerprint for tokenizer in ROLES[:2]}
     for role in (role for role in (*ROLES[2:], *OPTIONAL_ROLES) if role in parts):
         for tokenizer, wanted in parts[role].requires.items():
             if here[tokenizer] != wanted:

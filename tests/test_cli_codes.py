@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -10,7 +9,7 @@ import soundfile
 import tiny
 
 from segue import audio
-from segue.bundle import BUNDLED
+from segue.bundle import BUNDLED, codec_part
 from segue.codec.file import CodedAudio, read_codes, to_bytes, write_codes
 
 
@@ -107,14 +106,14 @@ def test_codes_of_another_codec_are_refused_with_the_bundle_to_give(cli, tmp_pat
     path, out = tmp_path / "in.segue", tmp_path / "out.wav"
     assert cli("encode", speech, "--out", path).code == 0
     bundled = read_codes(path).fingerprint
-    assert bundled == json.loads((BUNDLED / "speech" / "bundle.json").read_text())["parts"]["codec"]["fingerprint"]
+    assert bundled == codec_part(BUNDLED / "speech").token_fingerprint
     assert path.stat().st_size < 75 * 15 + 200
     outcome = cli("decode", path, "--out", out, "--bundle", bundle_folder)
-    refused(outcome, tmp_path, f"made by the codec {bundled}, but that of the bundle")
+    refused(outcome, tmp_path, f"made by the codec {bundled}, but the bundle")
     assert coded.fingerprint in outcome.err and "speech" in outcome.err.split("give --bundle ")[1]
     write_codes(path, coded)
     outcome = cli("decode", path, "--out", out)
-    refused(outcome, tmp_path, f"made by the codec {coded.fingerprint}, but that of the bundle speech is {bundled}")
+    refused(outcome, tmp_path, f"made by the codec {coded.fingerprint}, but the bundle speech reads those of {bundled}")
     assert "give --bundle FOLDER, the bundle" in outcome.err
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from segue import audio
-from segue.artifact import check_writable, read_json
-from segue.bundle import BUNDLED, bundled_names, load
+from segue.artifact import check_writable
+from segue.bundle import BUNDLED, bundled_names, codec_part, load
 from segue.cli.options import BundleOption, ThreadsOption, check_out, notes_of, use_threads
 from segue.codec import file
 from segue.errors import SegueError
@@ -45,10 +45,10 @@ def decode(
     use_threads(threads)
     coded = file.read_codes(source)
     loaded = load(bundle)
-    if coded.fingerprint != loaded.codec.fingerprint:
+    if coded.fingerprint != loaded.codec.codes_fingerprint:
         raise SegueError(
-            f"{source}: made by the codec {coded.fingerprint}, but that of the bundle {bundle} is "
-            f"{loaded.codec.fingerprint}; give --bundle {_bundles_with(coded.fingerprint)}"
+            f"{source}: made by the codec {coded.fingerprint}, but the bundle {bundle} reads those of "
+            f"{loaded.codec.codes_fingerprint}; give --bundle {_bundles_with(coded.fingerprint)}"
         )
     audio.write(out, file.decode(loaded.codec, coded), coded.sample_rate)
     err.print(_figures(out, source.stat().st_size, coded), markup=False)
@@ -64,11 +64,7 @@ def _check_codes_out(out: Path, source: Path) -> None:
 
 def _bundles_with(fingerprint: str) -> str:
     """The bundled bundles whose codec this is, or a word on where to look."""
-    names = [
-        name
-        for name in bundled_names()
-        if read_json(BUNDLED / name / "bundle.json", "bundle")["parts"]["codec"]["fingerprint"] == fingerprint
-    ]
+    names = [name for name in bundled_names() if codec_part(BUNDLED / name).token_fingerprint == fingerprint]
     return " or ".join(names) or "FOLDER, the bundle it was encoded with"
 
 

@@ -67,7 +67,8 @@ class CodedAudio:
         hop_length: samples a frame.
         samples: exact length of the sound; the last frame may be partly padding.
         codebook_size: codes a codebook.
-        fingerprint: of the codec that made the codes, and that alone can decode them.
+        fingerprint: of the codec that made the codes (`codes_fingerprint`); only it and decoders trained on its
+            codes can decode them.
 
     Raises:
         SegueError: if these don't fit each other or a code is out of range.
@@ -124,7 +125,7 @@ def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None) -> Code
     """
     codes = codec.encode(wave[None], num_codebooks=num_codebooks)[0]
     return CodedAudio(
-        codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.fingerprint
+        codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.codes_fingerprint
     )
 
 
@@ -134,14 +135,15 @@ def decode(codec: Codec, coded: CodedAudio) -> Tensor:
     Raises:
         SegueError: if another codec made the codes, or what they say of it is not so.
     """
-    if coded.fingerprint != codec.fingerprint:
+    here = codec.codes_fingerprint
+    if coded.fingerprint != here:
         raise SegueError(
-            f"coded audio: made by the codec {coded.fingerprint}, but this codec is {codec.fingerprint}; take the first"
+            f"coded audio: made by the codec {coded.fingerprint}, but this codec reads those of {here}; take the first"
         )
     for name in ("sample_rate", "hop_length", "codebook_size"):
         stated, found = getattr(coded, name), getattr(codec, name)
         if stated != found:
-            raise SegueError(f"coded audio: {name} {stated}, but the codec {codec.fingerprint} has {found}; {_AGAIN}")
+            raise SegueError(f"coded audio: {name} {stated}, but the codec {here} has {found}; {_AGAIN}")
     return codec.decode(coded.codes[None])[0, : coded.samples]
 
 

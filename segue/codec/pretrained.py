@@ -135,6 +135,7 @@ class PretrainedCodec(nn.Module):
         num_codebooks: Q, those that are kept.
         codebook_size: codes a codebook.
         fingerprint: of config, weights and Q.
+        codes_fingerprint: the same.
         reference: what it was loaded by.
         chunk_frames: frames a piece.
         context_frames: frames that a piece sees of its neighbours, on either side.
@@ -150,7 +151,7 @@ class PretrainedCodec(nn.Module):
         self.frame_rate = self.sample_rate / self.hop_length
         self.num_codebooks: int = part.config["num_codebooks"]
         self.codebook_size: int = config.codebook_size
-        self.fingerprint = part.fingerprint
+        self.fingerprint = self.codes_fingerprint = part.fingerprint
         self.reference: str = part.card.get("reference", "")
         self.chunk_frames = math.ceil(CHUNK_SECONDS * self.frame_rate)
         self.context_frames = math.ceil(CONTEXT_SECONDS * self.frame_rate)

@@ -27,6 +27,7 @@ class Codec(Protocol):
         num_codebooks: Q.
         codebook_size: codes a codebook.
         fingerprint: of config and weights, 16 hex digits; empty for a codec that is not on disk.
+        codes_fingerprint: of what makes the codes: two codecs that share it read each other's.
     """
 
     sample_rate: int
@@ -35,6 +36,7 @@ class Codec(Protocol):
     num_codebooks: int
     codebook_size: int
     fingerprint: str
+    codes_fingerprint: str
 
     def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
         """Code a wave.

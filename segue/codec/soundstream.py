@@ -81,6 +81,7 @@ class SoundStream(nn.Module):
         latency_samples: algorithmic latency from config: sample n of `decode(encode(wave))` hears none of the wave
             from n + latency_samples on.
         fingerprint: of the artifact it was loaded from; empty for one that is not on disk.
+        codes_fingerprint: of the codec that its codes come from: another one where the decoder alone was trained on.
         stream: whose scope is open; None outside `with codec.streaming()`.
     """
 
@@ -90,7 +91,7 @@ class SoundStream(nn.Module):
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.frame_rate = config.sample_rate / config.hop_length
         self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
-        self.fingerprint = ""
+        self.fingerprint = self.codes_fingerprint = ""
         self.stream: CodecStream | None = None
         self.encoder: SeanetEncoder | SpectralEncoder
         self.decoder: SeanetDecoder | SpectralDecoder
@@ -189,9 +190,18 @@ class SoundStream(nn.Module):
         """The codes' own vectors (Q, codebook_size, code_width): which codes sound alike."""
         return torch.stack([layer.codebook for layer in self.quantizer.layers])  # type: ignore[misc]
 
-    def to_part(self, card: dict[str, Any]) -> Part:
-        """The codec as an artifact in half precision."""
-        return Part("codec", to_disk(self.config), half(folded(self.state_dict())), card=card)
+    def to_part(self, card: dict[str, Any], codes_of: Part | None = None) -> Part:
+        """The codec as an artifact in half precision.
+
+        Args:
+            card: what it was trained on.
+            codes_of: the codec whose encoder and codebooks it kept, if any; they are taken from there to the bit.
+        """
+        tensors = half(folded(self.state_dict()))
+        if codes_of is None:
+            return Part("codec", to_disk(self.config), tensors, card=card)
+        tensors |= {name: kept for name, kept in codes_of.tensors.items() if not name.startswith("decoder.")}
+        return Part("codec", to_disk(self.config), tensors, {"codec": codes_of.token_fingerprint}, card)
 
     @classmethod
     def from_part(cls, part: Part) -> SoundStream:
@@ -203,7 +213,7 @@ class SoundStream(nn.Module):
         codec = cls(from_dict(CodecConfig, part.config, "codec", complete=True))
         fold_weight_norm(codec)
         load_weights(codec, part)
-        codec.fingerprint = part.fingerprint
+        codec.fingerprint, codec.codes_fingerprint = part.fingerprint, part.token_fingerprint
         return codec.eval()
 
 

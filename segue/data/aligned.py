@@ -84,7 +84,7 @@ def header(semantic: SemanticTokenizer, codec: Codec) -> StoreHeader:
     """The header of stores that these tokenizers fill."""
     return StoreHeader(
         semantic_fingerprint=semantic.fingerprint,
-        codec_fingerprint=codec.fingerprint,
+        codec_fingerprint=codec.codes_fingerprint,
         vocab_size=semantic.vocab_size,
         num_codebooks=codec.num_codebooks,
         codebook_size=codec.codebook_size,

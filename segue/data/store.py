@@ -40,7 +40,7 @@ class StoreHeader:
 
     Attributes:
         semantic_fingerprint: of the semantic tokenizer.
-        codec_fingerprint: of the codec.
+        codec_fingerprint: of the codec whose codes these are (`codes_fingerprint`).
         vocab_size: semantic tokens.
         num_codebooks: codes a frame.
         codebook_size: values a code can take.

@@ -69,7 +69,7 @@ class HeldOut:
             SegueError: if the store was made by other tokenizers, or nothing can be read.
         """
         if self.store is not None:
-            check_requires(self.store, {"semantic": semantic.fingerprint, "codec": codec.fingerprint})
+            check_requires(self.store, {"semantic": semantic.fingerprint, "codec": codec.codes_fingerprint})
             return self.store
         waves = self.waves(codec.sample_rate, effort)
         heard = waves if semantic.sample_rate == codec.sample_rate else self.waves(semantic.sample_rate, effort)

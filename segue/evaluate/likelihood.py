@@ -100,7 +100,7 @@ def tokens_of(context: Context) -> TokenStore:
             "recording": recording.item.id,
             "seconds": recording.seconds,
             "semantic": bundle.semantic.fingerprint,
-            "codec": bundle.codec.fingerprint,
+            "codec": bundle.codec.codes_fingerprint,
         }
         rows.append(context.cache.value(key, partial(_tokens, bundle, recording)))
     context.tell("tokens", total, total)

@@ -22,6 +22,7 @@ from segue.codec.losses import ReconstructionLoss, discriminator_loss, feature_d
 from segue.codec.soundstream import CodecConfig, SoundStream, load_weights
 from segue.codec.spectral import SpectralDecoder
 from segue.config import later
+from segue.errors import SegueError
 from segue.train.accumulate import in_parts
 from segue.train.balancer import Balancer
 from segue.train.fabric import World, alone
@@ -48,6 +49,7 @@ class CodecObjective:
         residual: of the energy that the codes' sum leaves of the latent, layer by layer.
         log: of log magnitudes of spectra as they are.
         dropped_share: share of each batch's rows that lose their last layers.
+        decoder_only: leave encoder and codebooks as they were: the codes, and all that was trained on them, stay valid.
         balanced: take the weights as shares of the pull at the output (see segue.train.balancer).
         discriminators: their sizes.
     """
@@ -64,6 +66,7 @@ class CodecObjective:
     log: float = later(0.0)
     dropped_share: float = later(0.5)
     balanced: bool = later(False)
+    decoder_only: bool = later(False)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
 
@@ -82,7 +85,7 @@ class CodecTraining:
         begin: a codec of this config to go on from, codebooks included; None begins with random weights.
 
     Raises:
-        SegueError: if `begin` has other weights than the config asks for.
+        SegueError: if `begin` has other weights than the config asks for, or is missing where its codes are to stay.
     """
 
     unit = "audio_seconds"
@@ -107,9 +110,15 @@ class CodecTraining:
             self.discriminators = Discriminators(objective.discriminators)
         if begin is not None:
             load_weights(self.codec, begin)
+        self.codes_of = begin if objective.decoder_only else None
+        if objective.decoder_only:
+            if begin is None:
+                raise SegueError("objective.decoder_only: there are no codes to keep; name the codec with --init")
+            self.codec.encoder.requires_grad_(False)
+            self.codec.quantizer.requires_grad_(False)
         self.warm_steps = objective.warm_steps if begin is None else -1
         self.objective, self.gradient_clip, self.accumulate, self.seed = objective, gradient_clip, accumulate, seed
-        self._pass = self.world.wrap(_Pass(self.codec))
+        self._pass = self.world.wrap(_Pass(self.codec, objective.decoder_only))
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
         for layer in self.codec.quantizer.layers:
             layer.together = self.world.gather  # type: ignore[assignment]
@@ -157,7 +166,7 @@ class CodecTraining:
         self.optimiser.zero_grad(set_to_none=True)
         self.world.backward((made * pull).sum() + commitment + left)
         self.discriminators.requires_grad_(True)
-        if self.accumulate > 1 and not warm:
+        if self.accumulate > 1 and not warm and not self.objective.decoder_only:
             self._follow(features, layers, rng)
         norm = nn.utils.clip_grad_norm_(self.codec.parameters(), self.gradient_clip)
         set_rate(self.optimiser, learning_rate)
@@ -266,15 +275,15 @@ class CodecTraining:
             self.balancer.load_state_dict(state["balancer"])
 
     def export(self, card: dict[str, Any]) -> Part:
-        return self._averaged().to_part(card)
+        return self._averaged().to_part(card, self.codes_of)
 
 
 class _Pass(nn.Module):
     """Encoder, quantizer and decoder as one forward pass, which is what processes share the gradients of."""
 
-    def __init__(self, codec: SoundStream) -> None:
+    def __init__(self, codec: SoundStream, decoder_only: bool) -> None:
         super().__init__()
-        self.codec = codec
+        self.codec, self.decoder_only = codec, decoder_only
         if isinstance(codec.decoder, SpectralDecoder):  # spectra are worked out in full precision
             codec.decoder.head.register_forward_hook(lambda module, given, made: _full(made))
 
@@ -282,10 +291,12 @@ class _Pass(nn.Module):
         self, wave: Tensor, layers: Tensor, rng: torch.Generator, warm: bool, parts: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """made (b, N), the commitment loss, what the codes leave, and the encoder's features (b, T, D)."""
-        self.codec.quantizer.train(parts == 1)  # in parts, codebooks must stay until all gradients are known
+        follow = parts == 1 and not self.decoder_only
+        self.codec.quantizer.train(follow)  # in parts, codebooks must stay until all gradients are known
 
         def through(wave: Tensor, layers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            features = _full(self.codec.features(wave))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.decoder_only):
+                features = _full(self.codec.features(wave))
             with torch.autocast(wave.device.type, enabled=False):  # or codes would be chosen in low precision
                 quantized = self.codec.quantizer(features, layers, rng, warm)
             made = self.codec.decoder(quantized.features)

@@ -23,7 +23,7 @@ class SampleClock:
 
 
 class CodeClock:
-    sample_rate, fingerprint = 16_000, "clock-codec"
+    sample_rate, fingerprint, codes_fingerprint = 16_000, "clock-codec", "clock-codec"
     hop_length, frame_rate, num_codebooks, codebook_size = 320, 50.0, 2, 5000
 
     def encode(self, wave, lengths=None):
@@ -59,7 +59,7 @@ def clocks() -> Tokenizers:
 
 def others() -> Tokenizers:
     tokenizers = clocks()
-    tokenizers.codec.fingerprint = "another"
+    tokenizers.codec.codes_fingerprint = "another"
     return tokenizers
 
 

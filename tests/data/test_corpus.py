@@ -85,7 +85,7 @@ def test_no_usable_file_is_an_error(tmp_path):
 def test_a_store_of_another_codec_is_refused(tmp_path, ramps):
     tokenise([ramps], tmp_path / "store", SampleClock(), CodeClock())
     other = CodeClock()
-    other.fingerprint = "another"
+    other.codes_fingerprint = "another"
     with pytest.raises(SegueError, match="codec_fingerprint"):
         tokenise([ramps], tmp_path / "store", SampleClock(), other)
 
@@ -93,7 +93,7 @@ def test_a_store_of_another_codec_is_refused(tmp_path, ramps):
 class Levels(CodeClock):
     """Codes of the sound's level, at rates of its own."""
 
-    fingerprint = "levels"
+    fingerprint = codes_fingerprint = "levels"
 
     def __init__(self, sample_rate, hop_length):
         self.sample_rate, self.hop_length = sample_rate, hop_length

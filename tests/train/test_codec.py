@@ -58,6 +58,30 @@ def test_a_training_goes_on_from_a_codec(pair):
         CodecTraining(dataclasses.replace(config, num_codebooks=3), objective, 0.01, 1.0, 0.9, seed=0, begin=part)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("pair", ["spectral", "seanet"])
+def test_a_decoder_trained_alone_keeps_the_codes(pair, accumulate):
+    first = training(pair, adversarial_start_step=-1)
+    train(first, 8)
+    part = first.export({})
+    config = dataclasses.replace(tiny.CODEC, pair=pair)
+    objective = dataclasses.replace(tiny.OBJECTIVE, adversarial_start_step=1, decoder_only=True)
+    with pytest.raises(SegueError, match="decoder_only: there are no codes to keep; name the codec with --init"):
+        CodecTraining(config, objective, 0.01, 1.0, 0.9, seed=5)
+    again = CodecTraining(config, objective, 0.01, 1.0, 0.9, seed=5, accumulate=accumulate, begin=part)
+    train(again, 6)
+    made = again.export({})
+    assert made.fingerprint != part.fingerprint and made.token_fingerprint == part.token_fingerprint == part.fingerprint
+    changed = {name.split(".")[0] for name, value in made.tensors.items() if not value.equal(part.tensors[name])}
+    assert changed == {"decoder"}
+    old, new, wave = SoundStream.from_part(part), SoundStream.from_part(made), tiny.clip_batch(0)[0]
+    codes = old.encode(wave)
+    assert new.encode(wave).equal(codes) and not new.decode(codes).equal(old.decode(codes))
+    assert new.codes_fingerprint == old.codes_fingerprint == old.fingerprint != new.fingerprint
+    later = CodecTraining(config, objective, 0.01, 1.0, 0.9, seed=6, begin=made)
+    assert later.export({}).token_fingerprint == part.fingerprint
+
+
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])
 def test_thirty_steps_with_discriminators_lower_the_loss(pair):
     one = training(pair, adversarial_start_step=3)
