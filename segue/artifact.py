@@ -54,7 +54,7 @@ class Part:
 
     @property
     def token_fingerprint(self) -> str:
-        """What this part's tokens go by: its own fingerprint, or that of the codec whose encoder and codebooks it kept."""
+        """What its tokens go by: its own fingerprint, or that of the codec whose encoder and codebooks it kept."""
         return self.requires.get(self.kind, self.fingerprint)
 
     @cached_property
