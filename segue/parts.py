@@ -22,6 +22,7 @@ from segue.data.clips import Clips
 from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
+from segue.lm.begin import begin_from
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
 from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine_stage, semantic_stage
@@ -196,6 +197,7 @@ def train_stage(
     precision: Precision = "float32",
     world: World | None = None,
     wandb: str | None = None,
+    begin: Part | None = None,
 ) -> Path:
     """Train one stage on a token store; returns the folder of the artifact.
 
@@ -212,9 +214,10 @@ def train_stage(
         precision: of the matrix products, if no `world` is given.
         world: processes to train with.
         wandb: project of Weights & Biases to log to as well.
+        begin: a stage whose weights come first; it keeps its sizes, its tables only where the tokenizers are the same.
 
     Raises:
-        SegueError: if store or folder can't be used, or training diverges.
+        SegueError: if store, folder or `begin` can't be used, or training diverges.
     """
     config = recipe.train
     tokens, held_out = _stores(store, valid_store)
@@ -224,6 +227,7 @@ def train_stage(
     if codebooks is not None:
         model.start_from(codebooks, loop.generator(config.seed, 0, 3))
     requires = _requires(tokens)
+    begun = begin_from(model, begin, requires) if begin else {}
     world = world or alone(device, precision)
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     training = StageTraining(model, requires, *limits, recipe.optimiser, config.accumulate, world)
@@ -231,8 +235,8 @@ def train_stage(
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
     held = valid.batch if valid else None
-    seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds)), out, world)
+    seconds = loop.run(training, batches.batch, held, config, out, describe | begun, watch, wandb)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds) | begun), out, world)
 
 
 def train_parallel(
@@ -244,6 +248,7 @@ def train_parallel(
     watch: Watch = lambda event: None,
     world: World | None = None,
     wandb: str | None = None,
+    begin: Part | None = None,
 ) -> Path:
     """Train the parallel acoustic decoder on a token store; returns the folder of the artifact.
 
@@ -256,9 +261,10 @@ def train_parallel(
         watch: told of every event, in the first process.
         world: processes to train with; None is one on the CPU.
         wandb: project of Weights & Biases to log to as well.
+        begin: a parallel decoder whose weights come first, as of `train_stage`.
 
     Raises:
-        SegueError: if store or folder can't be used, or training diverges.
+        SegueError: if store, folder or `begin` can't be used, or training diverges.
     """
     config = recipe.train
     tokens, held_out = _stores(store, valid_store)
@@ -277,15 +283,16 @@ def train_parallel(
     if codebooks is not None:
         model.start_from(codebooks, loop.generator(config.seed, 0, 3))
     requires = _requires(tokens)
+    begun = begin_from(model, begin, requires) if begin else {}
     world = world or alone()
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     training = ParallelTraining(model, requires, *limits, recipe.level_skew, config.accumulate, world)
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size, recipe.without_semantic)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
-    describe = {"part": "parallel decoder", "recipe": to_disk(recipe), "requires": requires}
+    describe = {"part": "parallel decoder", "recipe": to_disk(recipe), "requires": requires} | begun
     held = valid.batch if valid else None
     seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds)), out, world)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds) | begun), out, world)
 
 
 def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:

@@ -180,29 +180,53 @@ def train_semantic(
         parts.train_semantic(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb)
 
 
+InitStage = Annotated[
+    str | None,
+    typer.Option("--init", help="Begin with trained weights of these sizes: speech, piano, or a folder."),
+]
+
+
 @spelt_out
 def train_lm(
-    stage: Annotated[str, typer.Option(help="semantic, coarse or fine.")], tokens: Tokens, run: Running
+    stage: Annotated[str, typer.Option(help="semantic, coarse or fine.")],
+    tokens: Tokens,
+    run: Running,
+    init: InitStage = None,
 ) -> None:
     """Train one of the three stages on a token store."""
     from segue import parts
     from segue.fit import STAGES
 
     name, recipe = one_of("--stage", stage, tuple(STAGES)), run.begin()
-    chosen = run.changed(recipe.stage(name))
+    chosen, begin = run.changed(recipe.stage(name)), _part_of(init, f"{name}_stage")
     with run.shown(f"{name} stage", can_shard=True) as (world, told):
         places = (recipe.num_coarse, tokens.data, tokens.valid, run.out, run.licence)
-        parts.train_stage(name, chosen, *places, told, world=world, wandb=run.wandb)
+        parts.train_stage(name, chosen, *places, told, world=world, wandb=run.wandb, begin=begin)
 
 
 @spelt_out
-def train_parallel(tokens: Tokens, run: Running) -> None:
+def train_parallel(tokens: Tokens, run: Running, init: InitStage = None) -> None:
     """Train the parallel acoustic decoder (SoundStorm) on a token store."""
     from segue import parts
 
-    chosen = run.changed(run.begin().parallel)
+    chosen, begin = run.changed(run.begin().parallel), _part_of(init, "parallel")
     with run.shown("parallel decoder", can_shard=True) as (world, told):
-        parts.train_parallel(chosen, tokens.data, tokens.valid, run.out, run.licence, told, world, run.wandb)
+        parts.train_parallel(chosen, tokens.data, tokens.valid, run.out, run.licence, told, world, run.wandb, begin)
+
+
+def _part_of(name: str | None, role: str) -> Part | None:
+    """A trained part to begin with: of a bundled bundle, or in a folder of a bundle, an artifact or a run.
+
+    Raises:
+        SegueError: if there is none.
+    """
+    from segue.artifact import artifact_folder, load_part
+    from segue.bundle import BUNDLED, bundled_names
+
+    if name is None:
+        return None
+    folder = BUNDLED / name if name in bundled_names() else Path(name)
+    return load_part(folder / role if (folder / role).is_dir() else artifact_folder(folder))
 
 
 def fit(
