@@ -79,6 +79,10 @@ def make(kind: str, world: fabric.World, accumulate: int):
     if kind == "semantic":
         config = dataclasses.replace(tiny.SEMANTIC, noise_db=-60.0)
         return SemanticTraining(config, 0, accumulate=accumulate, world=world), sounds
+    if kind == "semantic-taught":
+        objective = dataclasses.replace(tiny.SEMANTIC.objective, kind="teacher")
+        config = dataclasses.replace(tiny.SEMANTIC, objective=objective, warp=1.2, colour=0.5)
+        return SemanticTraining(config, 0, accumulate=accumulate, world=world, teacher=tiny.make_semantic()), sounds
     if kind == "parallel":
         decoder = ParallelModel(acoustic_stage(6, 2, 6, crop_seconds=0.4), tiny.PARALLEL, tiny.rng())
         filling = ParallelTraining(decoder, {}, 0.05, 1.0, 0.9, 0.5, accumulate, world)
