@@ -76,7 +76,8 @@ def _codes(kind: str, latent: int = 0, residual: float = 0.0) -> tuple[str, ...]
 
 
 def _seanet(channels: int, activation: str = "elu") -> tuple[str, ...]:
-    return ("model.pair=seanet", f"model.seanet.channels={channels}", f"model.seanet.activation={activation}")
+    sizes = {"channels": channels, "activation": activation, "normalised": "true"}
+    return ("model.pair=seanet", *(f"model.seanet.{name}={value}" for name, value in sizes.items()))
 
 
 def _weights(**weights: float) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ class SeanetConfig:
         dilations: of the residual units before each stride.
         kernel: of the residual units.
         activation: ELU, SoundStream's, or Snake, which suits what is periodic.
+        normalised: end the encoder in a LayerNorm over channels (frame by frame, so it streams): features can't shrink to
+            a point before the codebooks start.
     """
 
     channels: int = 32
@@ -46,6 +48,7 @@ class SeanetConfig:
     dilations: tuple[int, ...] = (1, 3, 9)
     kernel: int = 3
     activation: Literal["elu", "snake"] = later("elu")
+    normalised: bool = later(False)
 
 
 class Snake(nn.Module):
@@ -157,9 +160,10 @@ class SeanetEncoder(nn.Module):
             layers += [_activation(config, channels), CausalConv(channels, 2 * channels, 2 * stride, stride=stride)]
             channels *= 2
         self.layers = nn.Sequential(*layers, _activation(config, channels), CausalConv(channels, config.width, 3))
+        self.norm = nn.LayerNorm(config.width) if config.normalised else nn.Identity()
 
     def forward(self, wave: Tensor, memory: Memory | None = None) -> Tensor:
-        return _run(self.layers, wave[:, None], memory).transpose(1, 2)
+        return self.norm(_run(self.layers, wave[:, None], memory).transpose(1, 2))
 
 
 class SeanetDecoder(nn.Module):

@@ -15,6 +15,8 @@ from segue.codec.soundstream import CodecConfig, SoundStream
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
 from segue.errors import SegueError
 
+SEANETS = ({}, {"activation": "snake"}, {"normalised": True})
+
 
 @pytest.mark.parametrize(("window", "hop"), [(640, 160), (512, 128), (320, 80), (512, 64)])
 def test_overlap_add_of_true_spectra_is_the_wave(window, hop):
@@ -59,13 +61,14 @@ def test_snake_is_as_published_and_learns_its_frequency():
     assert (layer.alpha.grad.abs() > 0).all()
 
 
-@pytest.mark.parametrize("changes", [{"quantizer": "plain"}, {"pair": "seanet"}, {"pair": "seanet", "snake": True}])
-def test_every_kind_of_codec_comes_back_from_disk_as_it_was(changes, tmp_path):
-    config = dict(changes)
-    seanet = dataclasses.replace(tiny.CODEC.seanet, activation="snake" if config.pop("snake", False) else "elu")
+@pytest.mark.parametrize(
+    "pair, changes", [("spectral", {}), ("seanet", {}), *(("seanet", change) for change in SEANETS)]
+)
+def test_every_kind_of_codec_comes_back_from_disk_as_it_was(pair, changes, tmp_path):
+    seanet = dataclasses.replace(tiny.CODEC.seanet, **changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        codec = SoundStream(dataclasses.replace(tiny.CODEC, seanet=seanet, **config)).eval()
+        codec = SoundStream(dataclasses.replace(tiny.CODEC, pair=pair, quantizer="plain", seanet=seanet)).eval()
     save_part(codec.to_part({}), tmp_path / "codec")
     again = SoundStream.from_part(load_part(tmp_path / "codec"))
     assert again.config == codec.config
@@ -88,6 +91,16 @@ def test_features_do_not_hear_the_future(pair):
             changed = codec.features(mixed)
             assert torch.allclose(changed[:, :over], features[:, :over], atol=1e-5)
             assert not torch.allclose(changed[:, over:], features[:, over:], atol=1e-5)
+
+
+def test_normalised_features_stream_and_keep_their_size():
+    encoder = SeanetEncoder(dataclasses.replace(tiny.CODEC.seanet, normalised=True), 320).eval()
+    wave, memory = tiny.waves(2, 0.4), {}
+    with torch.no_grad():
+        whole = encoder(wave)
+        pieces = [encoder(piece, memory) for piece in wave.split(320 * 5, dim=1)]
+    assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-5)
+    assert torch.allclose(whole.std(dim=-1, correction=0), torch.ones(whole.shape[:2]), atol=0.05)
 
 
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])
