@@ -108,9 +108,11 @@ class StageModel(nn.Module):
 def code_table(vectors: Tensor, width: int, rng: torch.Generator) -> Tensor:
     """Embeddings (size, width) of a codebook (size, W) that keep who is whose neighbour.
 
-    It is centred, whitened along as many of its main axes as the table is wide, and turned by a random rotation, at
-    the length that random rows have.
+    It is centred, turned into as many of its main axes as the table is wide and from there by a random rotation, and
+    scaled to the mean square length that random rows have. Axes keep their proportions: plain codes fill some twenty
+    of their 64 dimensions, and the rest is noise.
     """
-    axes = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)[0][:, :width]
-    whitened = axes * math.sqrt(vectors.shape[0] / axes.shape[1])
-    return whitened @ torch.linalg.qr(torch.randn(width, axes.shape[1], generator=rng))[0].T
+    axes, spread, _ = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)
+    main = axes[:, :width] * spread[:width]
+    main = main * math.sqrt(vectors.shape[0] / max(float(main.square().sum()), 1e-12))
+    return main @ torch.linalg.qr(torch.randn(width, main.shape[1], generator=rng))[0].T
