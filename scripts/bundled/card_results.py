@@ -7,6 +7,7 @@ that there is no measurement of these weights yet, and the shelf remembers why, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ class Shelf:
     folder: Path
     card: Path
     told: list[str] = field(default_factory=list)
+
+    def sections(self, name: str, fingerprint: str, suites: Sequence[str]) -> dict[str, Section]:
+        """Those sections of a report that are there and of these weights, by suite."""
+        report = self.report(name, fingerprint)
+        entries = {suite: report.suites[suite] for suite in suites if suite in report.suites} if report else {}
+        found = {suite: self.section(name, suite, entry) for suite, entry in entries.items() if entry.failed is None}
+        return {suite: one for suite, one in found.items() if one is not None}
 
     def result(self, name: str, key: str, fingerprint: str) -> dict[str, Any] | None:
         """A benchmark's result, if it is of these weights.
@@ -120,15 +128,16 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
         rows, settings = found["rows"], found["settings"]
         names = [key for key in QUALITY if any(row.get(key) is not None for row in rows)]
         lines = [[f"{row['codebooks']}", f"{row['kbit_s']:g}", *_cells(row, names, QUALITY)] for row in rows]
-        notes = [f"{len(found['files'])} files, at most {settings['seconds']:g} s of each. {INTERVALS}"]
+        place = f" of {found['data']}" if found.get("data") else ""
+        notes = [f"{len(found['files'])} files{place}, at most {settings['seconds']:g} s of each. {INTERVALS}"]
         if found.get("original"):
             notes.append(f"DistillMOS of the originals: {number(found['original']['distillmos'], 2)}.")
-        for place, reference in enumerate(found.get("references", ()), start=1):
+        for index, reference in enumerate(found.get("references", ()), start=1):
             for row in reference["rows"]:
                 cells = [number(row.get(key), QUALITY[key][1]) for key in names]
-                lines.append([f"{reference['name']} [{place}]", f"{row['kbit_s']:g}", *cells])
+                lines.append([f"{reference['name']} [{index}]", f"{row['kbit_s']:g}", *cells])
             about = [reference[key] for key in ("what", "set", "status") if key in reference]
-            notes.append(f"[{place}] {', '.join(about)}.")
+            notes.append(f"[{index}] {', '.join(about)}.")
         notes += [f"{QUALITY[key][0]} was not measured: {why}." for key, why in found["not_measured"].items()]
         notes.append(_health(found["health"]))
     except (KeyError, TypeError, AttributeError) as error:
@@ -156,12 +165,12 @@ def speed(shelf: Shelf, name: str, fingerprint: str) -> str:
             times, ratios = ([row[part][key]["median"] for part in ("encode", "decode")] for key in _SPEEDS)
             cells = [f"{value:.1f}" for value in times] + [f"{value:.1f}" for value in ratios]
             rows.append([row["name"], f"{row['sample_rate'] / 1000:g}", f"{row['kbit_s']:g}", *cells])
-        reached = {part: found["floor"][part]["fraction_reached"] for part in ("encode", "decode")}
+        reached = [found["floor"][part]["fraction_reached"] for part in ("encode", "decode")]
         told = (
-            f"Times real time and ratios, medians of {settings['repeats']} rounds over {settings['seconds']:g} s of sound, "
-            f"{settings['threads']} CPU thread(s), {settings['clock']} time; the peers have their published sizes and "
-            f"random weights. Of the speed that this machine's arithmetic allows, encoding reaches {reached['encode']:.0%} "
-            f"and decoding {reached['decode']:.0%}. Algorithmic latency: {1000 * found['latency_seconds']:.0f} ms."
+            f"Times real time and ratios: medians of {settings['repeats']} rounds over {settings['seconds']:g} s of "
+            f"sound, {settings['threads']} CPU thread(s), {settings['clock']} time. The peers have their published sizes "
+            f"and random weights. Of the speed that the machine's arithmetic allows, encoding reaches {reached[0]:.0%} and "
+            f"decoding {reached[1]:.0%}. Algorithmic latency: {1000 * found['latency_seconds']:.0f} ms."
         )
     except (KeyError, TypeError) as error:
         raise _unknown(shelf.folder / name, error) from error
@@ -221,7 +230,7 @@ def _figures(one: sections.Table) -> str:
         return paragraph(f"**{one.title}**: not measured.")
     lines = [["", *(column.title for column in columns)]]
     for name, row in rows.items():
-        lines.append([name, *(_cell(row.get(column.key), column.decimals) for column in columns)])
+        lines.append([name, *(cell(row.get(column.key), column.decimals) for column in columns)])
     if len(columns) > WIDEST:
         lines = [list(line) for line in zip(*lines, strict=True)]
     return joined(f"**{one.title}**", table(lines[0], lines[1:]))
@@ -231,7 +240,8 @@ def _is_there(figure: Figure | None) -> bool:
     return figure is not None and math.isfinite(figure.value)
 
 
-def _cell(figure: Figure | None, decimals: int) -> str:
+def cell(figure: Figure | None, decimals: int) -> str:
+    """A figure of a section with its interval, as it stands in a table."""
     return sections.shown(figure, decimals) if _is_there(figure) else NOTHING
 
 
@@ -247,9 +257,9 @@ def decoders(shelf: Shelf, name: str, fingerprint: str) -> str:
     except (KeyError, TypeError, AttributeError) as error:
         raise _unknown(shelf.folder / name, error) from error
     told = (
-        f"From true semantic tokens and {settings['prompt_seconds']:g} s of prompt, {settings['seconds']:g} s of codes, against "
-        "the codec's own reconstruction (`codec`): coarse and fine stage (`ar`), and the parallel decoder by its rounds. "
-        f"Compute is {settings['clock']} time. {INTERVALS} {shelf.source(name)}"
+        f"From true semantic tokens and {settings['prompt_seconds']:g} s of prompt, {settings['seconds']:g} s of codes "
+        "against the codec's own reconstruction (`codec`): coarse and fine stage (`ar`), and the parallel decoder by "
+        f"its rounds. Compute is {settings['clock']} time. {INTERVALS} {shelf.source(name)}"
     )
     return joined(heading, table(["decoder", *(ACOUSTIC[key][0] for key in names)], lines), paragraph(told))
 

@@ -10,19 +10,23 @@ A card (MODEL_CARD.md in the folder of the codec and of each bundle) is made of
 - cards/NAME.md, written by hand: how it sounds and what it can't do. Its first line, `of: FINGERPRINT`, says of which
   codec or bundle.
 
+What README.md says in figures of the bundled models, between its two marks, is made of the same.
+
 A result or text whose fingerprint is not that of the weights, or that isn't there, is not shown: the card says "not
-measured yet for these weights" in its place, a line on standard error says which and why, and the exit code is 0, since
-new weights come before their measurements. What is damaged, or a log of another run, is one line and exit code 2, and no
-card is touched. The records of parts that bundled ones were begun with (part.json, log.jsonl) may lie anywhere below
+measured yet for these weights" in its place, a line on standard error says which and why, and the exit code is 0,
+since new weights come before their measurements. What is damaged, or a log of another run, is one line and exit code 2,
+and no card is touched. The records of parts that bundled ones were begun with (part.json) may lie anywhere below
 scripts/bundled/; they are found by fingerprint.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
+import card_readme as readme
 import card_results as results
 from card_markdown import joined, link, paragraph
 from card_parts import TITLES, Trained, curve, data, sizes, training
@@ -40,22 +44,22 @@ CARD = "MODEL_CARD.md"
 FOR = {"speech": "English speech", "piano": "piano"}
 """Bundle -> what it goes on with; others by their name."""
 
-MARK = "<!-- Written by scripts/bundled/cards.py from the files linked below; {text} alone is written by hand. -->"
+MARK = "<!-- Written by scripts/bundled/cards.py from the files linked below.\n{text} alone is written by hand. -->"
 NOT_TOLD = "Nobody has described these weights yet."
 
 CODEC_USES = """\
-**For** coding speech and piano into a few tokens a second, as the bundles beside it do; for research and teaching, and to
-go on training from. Mono, 16 kHz. **Not for** archiving, telephony, or anything that needs the sound as it was. What it
-gives back is made by a network: don't take a word or a note of it as evidence of what was said or played. Please don't
-use it to imitate a person who has not agreed to it, or pass generated sound off as a recording."""
+**For** coding speech and piano into a few tokens a second, as the bundles beside it do; for research and teaching,
+and to go on training from. Mono, 16 kHz. **Not for** archiving, telephony, or anything that needs the sound as it
+was. What it gives back is made by a network: don't take a word or a note of it as evidence of what was said or
+played. Please don't use it to imitate a person who has not agreed to it, or pass generated sound off as a recording."""
 
 BUNDLE_USES = """\
-**For** research, teaching, and trying out how the whole works; to begin the training of a model of your own with. Mono, 16
-kHz, {kind} only. **Not for** products, for transcribing or identifying people, or for anything where what is said or
-played has to be right: a continuation is invented. **Misuse.** A continuation begins with the voice or instrument of the
-prompt. Please don't imitate a person who has not agreed to it, and don't pass generated sound off as a recording. Output
-isn't marked: say that it is generated when you share it. `segue evaluate detector` trains a network that tells this
-bundle's output from recordings."""
+**For** research, teaching, and trying out how the whole works; to begin the training of a model of your own with.
+Mono, 16 kHz, {kind} only. **Not for** products, for transcribing or identifying people, or for anything where what is
+said or played has to be right: a continuation is invented. **Misuse.** A continuation begins with the voice or
+instrument of the prompt. Please don't imitate a person who has not agreed to it, and don't pass generated sound off
+as a recording. Output isn't marked: say that it is generated when you share it. `segue evaluate detector` trains a
+network that tells this bundle's output from recordings."""
 
 
 def main() -> None:
@@ -63,18 +67,20 @@ def main() -> None:
     parser.add_argument("--bundled", type=Path, default=ROOT / "segue" / "bundled", help="codec/ and the bundles")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="of the benchmarks")
     parser.add_argument("--texts", type=Path, default=HERE / "cards", help="what is written by hand")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="whose marked lines are written anew")
     parser.add_argument("--earlier", type=Path, default=HERE, help="records of parts that others were begun with")
     arguments = parser.parse_args()
     try:
         cards, told = make(arguments.bundled, arguments.results, arguments.texts, arguments.earlier)
-        for path, text in cards.items():
+        lines, more = readme.quoted(arguments.bundled, arguments.results, arguments.readme)
+        for path, text in (cards | {arguments.readme: lines}).items():
             with written_file(path) as beside:
                 beside.write_text(text)
             print(path)
     except SegueError as error:
         print(f"cards: {error}", file=sys.stderr)
         sys.exit(2)
-    for line in told:
+    for line in dict.fromkeys([*told, *more]):
         print(f"left out: {line}", file=sys.stderr)
 
 
@@ -108,11 +114,11 @@ def codec_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     part = load_part(folder, "codec")
     config = from_dict(CodecConfig, part.config, "codec", complete=True)
     frames = config.sample_rate / config.hop_length
-    rate = frames * (config.codebook_size - 1).bit_length() / 1000
+    rate = frames * math.log2(config.codebook_size) / 1000
     about = (
-        f"SoundStream (arXiv 2107.03312), one codec for speech and piano: {config.sample_rate / 1000:g} kHz, mono, causal, "
-        f"{frames:g} frames a second, {config.num_codebooks} codebooks of {config.codebook_size} codes, {rate:g} kbit/s each "
-        f"and {rate * config.num_codebooks:g} in all. Fingerprint `{part.fingerprint}`, by "
+        f"SoundStream (arXiv 2107.03312), one codec for speech and piano: {config.sample_rate / 1000:g} kHz, mono, "
+        f"causal, {frames:g} frames a second, {config.num_codebooks} codebooks of {config.codebook_size} codes, "
+        f"{rate:g} kbit/s each and {rate * config.num_codebooks:g} in all. Fingerprint `{part.fingerprint}`, by "
         f"{link(folder / 'part.json', folder)}."
     )
     measured = [
@@ -137,9 +143,9 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     more = " and a parallel decoder (SoundStorm's, arXiv 2305.09636)" if "parallel" in found else ""
     codec = Path(places["codec"]).resolve() / CARD
     about = (
-        f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer of the w2v-BERT kind, three stages{more}, over the "
-        f"codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked otherwise it "
-        f"decodes with `{decoder}` at temperatures {results.words(description['temperature'])}. Fingerprint "
+        f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer of the w2v-BERT kind, three stages{more}, over "
+        f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "
+        f"otherwise it decodes with `{decoder}` at temperatures {results.words(description['temperature'])}. Fingerprint "
         f"`{fingerprint}`, of all parts together, by {link(folder / 'bundle.json', folder)}."
     )
     measured = [results.evaluation(shelf, f"report-{folder.name}", fingerprint)]
@@ -164,8 +170,6 @@ def _card(
         told,
         "## Intended use, and misuse",
         paragraph(uses),
-        "## Measures",
-        *measured,
         "## Sizes",
         sizes(parts, folder),
         "## Training data and licences",
@@ -176,6 +180,8 @@ def _card(
         curve(parts, folder),
         "## How to make it again",
         paragraph(again),
+        "## Measures",
+        *measured,
     )
 
 
