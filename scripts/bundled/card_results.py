@@ -168,9 +168,10 @@ def speed(shelf: Shelf, name: str, fingerprint: str) -> str:
         reached = [found["floor"][part]["fraction_reached"] for part in ("encode", "decode")]
         told = (
             f"Times real time and ratios: medians of {settings['repeats']} rounds over {settings['seconds']:g} s of "
-            f"sound, {settings['threads']} CPU thread(s), {settings['clock']} time. The peers have their published sizes "
-            f"and random weights. Of the speed that the machine's arithmetic allows, encoding reaches {reached[0]:.0%} and "
-            f"decoding {reached[1]:.0%}. Algorithmic latency: {1000 * found['latency_seconds']:.0f} ms."
+            f"sound, {settings['threads']} CPU thread(s), {settings['clock']} time. The peers have their published "
+            "sizes and random weights. Of the speed that the machine's arithmetic allows, encoding reaches "
+            f"{reached[0]:.0%} and decoding {reached[1]:.0%}. Algorithmic latency: "
+            f"{1000 * found['latency_seconds']:.0f} ms."
         )
     except (KeyError, TypeError) as error:
         raise _unknown(shelf.folder / name, error) from error

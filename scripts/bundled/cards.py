@@ -142,11 +142,12 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     kind, decoder = FOR.get(folder.name, folder.name), description.get("decoder", "ar")
     more = " and a parallel decoder (SoundStorm's, arXiv 2305.09636)" if "parallel" in found else ""
     codec = Path(places["codec"]).resolve() / CARD
+    at = results.words(description["temperature"])
     about = (
         f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer of the w2v-BERT kind, three stages{more}, over "
         f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "
-        f"otherwise it decodes with `{decoder}` at temperatures {results.words(description['temperature'])}. Fingerprint "
-        f"`{fingerprint}`, of all parts together, by {link(folder / 'bundle.json', folder)}."
+        f"otherwise it decodes with `{decoder}` at temperatures {at}. Fingerprint `{fingerprint}`, of all parts "
+        f"together, by {link(folder / 'bundle.json', folder)}."
     )
     measured = [results.evaluation(shelf, f"report-{folder.name}", fingerprint)]
     if "parallel" in found:
