@@ -162,7 +162,9 @@ def _card(
 ) -> str:
     folder = parts[0].folder if parts[0].role == "codec" else parts[0].folder.parent
     script = link(HERE / "make.sh", folder, "scripts/bundled/make.sh")
-    again = f"{script} DATA WORK makes the bundled models from the data to this card; data and seeds are in it."
+    again = (
+        f"One command, {script}, makes all bundled models from the data, this card included; its first lines say how."
+    )
     return joined(
         MARK.format(text=f"scripts/bundled/cards/{text.name}"),
         f"# {title}",
