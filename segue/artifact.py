@@ -68,6 +68,11 @@ class Part:
         return digest.hexdigest()[:16]
 
 
+def joint_fingerprint(fingerprints: dict[str, str]) -> str:
+    """Of parts that are used together, by role: 16 hex digits."""
+    return hashlib.sha256(json.dumps(fingerprints, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Floating weights in half precision, on the CPU: the form in which parts are kept."""
     return {

@@ -9,7 +9,6 @@ fingerprint, and a part that was trained on other tokens is refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from segue import audio
-from segue.artifact import Part, artifact_folder, load_part, read_json, written_file
+from segue.artifact import Part, artifact_folder, joint_fingerprint, load_part, read_json, written_file
 from segue.codec.pretrained import KEY, PretrainedCodec, read_part
 from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
@@ -86,7 +85,7 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """Of all parts together, as 16 hex digits."""
-        return hashlib.sha256(json.dumps(self.fingerprints, sort_keys=True).encode()).hexdigest()[:16]
+        return joint_fingerprint(self.fingerprints)
 
     @property
     def sample_rate(self) -> int:

@@ -40,7 +40,7 @@ COLUMNS = {
         Column("silence", "falls silent", "lower", 3),
         Column("noise", "turns to noise", "lower", 3),
         Column("loop", "loops", "lower", 3),
-        Column("collapsed", "any of the three", "lower", 3),
+        Column("collapsed", "falls silent, turns to noise or loops", "lower", 3),
         Column("repeated", "repeated 4-grams", "lower", 3),
         Column("frechet", f"Fréchet audio distance ({frechet.EMBEDDING})", "lower"),
     )

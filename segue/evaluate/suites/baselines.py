@@ -36,6 +36,7 @@ WORDS = (
     replace(told.COLUMNS[2], title="WER, told what to say"),
     replace(told.COLUMNS[3], title="CER, told what to say"),
 )
+NEARER = tuple(replace(one, title=f"nearer to the true continuation: {one.title}") for one in played.NEARER)
 
 SAID = (
     "Told what to say, a system gets the recording's own semantic tokens after the prompt, and what a recogniser hears "
@@ -74,7 +75,7 @@ def run(context: Context) -> Section:
         cannot |= played.unnamed(full)
     if speech:
         _add_words(context, bench, full, found, details)
-    columns: tuple[Column, ...] = (*spoken.columns(*SPEECH), *WORDS) if speech else played.NEARER
+    columns: tuple[Column, ...] = (*spoken.columns(*SPEECH), *WORDS) if speech else NEARER
     anchored = spoken.columns(*SOUND) if speech else (*played.TIMBRE, *spoken.columns(*SOUND))
     titles = spoken.TITLES | {"words": "words"} if speech else played.TITLES
     of_scorer: dict[str, tuple[str, ...]] = (
