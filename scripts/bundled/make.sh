@@ -7,10 +7,10 @@
 # Two jobs of one thread each run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each
 # writes its log into WORK, and each step goes on where it was stopped. Two hours and a half on two CPU cores.
 #
-# The shipped weights were made by these commands in several goes. The codec has the unit codes that its recipe had then
-# (--set model.quantizer=factorised --set model.latent_width=0), the semantic tokenizers had no rounds with a teacher, and
-# the semantic stages saw the first 6 h of tokens by name (segue tokenize --hours 6). Losses and seconds of every part are
-# beside it as log.jsonl.
+# The shipped weights were made by these commands in several goes, so schedules differ a little: the codec's learning rate
+# had begun to fall at 8,775 of its steps and was raised again; the semantic encoder's round had its own layer 3 as the
+# teacher (--set teacher_layer=3); piano's semantic stage was carried over from a former codec's store. Losses and seconds
+# of every part are beside it as log.jsonl. PRECISION=float32 is for processors that have no bfloat16 products.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
@@ -19,14 +19,16 @@ here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB ODbL/CC BY"
 piano="POP909 MIT"
-declare -A semantic_steps=([speech]=300 [piano]=300) coarse_steps=([speech]=900 [piano]=1000)
-declare -A fine_steps=([speech]=400 [piano]=300) parallel_steps=([speech]=1100 [piano]=750)
+precision=${PRECISION:-bfloat16}
+declare -A semantic_steps=([speech]=500 [piano]=500) coarse_steps=([speech]=800 [piano]=800)
+declare -A fine_steps=([speech]=400 [piano]=400) parallel_steps=([speech]=500 [piano]=500)
 export OMP_NUM_THREADS=1
 cd "$work"
 
 prepare() {
     if [[ $1 == speech ]]; then
         python "$here/prepare_speech.py" "$data/speech" speech
+        python "$here/join_speech.py" speech/train speech/joined
     else
         python "$here/prepare_piano.py" "$data/piano" piano --train-songs 110 --valid-songs 20 --workers 2
     fi
@@ -34,8 +36,15 @@ prepare() {
 
 tokenizers() {
     if [[ $1 == codec ]]; then
-        segue train codec --recipe tiny --out runs/codec --resume --licence "$speech; $piano" \
-            --data speech/train --data piano/train --weight 0.6 --weight 0.4 --valid speech/valid --valid piano/valid
+        local sound=(--data speech/train --data piano/train --weight 0.6 --weight 0.4 --valid speech/valid --valid piano/valid)
+        segue train codec --recipe tiny --out runs/codes --resume --precision $precision --licence "$speech; $piano" \
+            "${sound[@]}" --set model.spectral.width=384 --set train.steps=24000 --set train.learning_rate=6e-4 \
+            --set train.ema_decay=0.999 --set train.cooldown_fraction=0.35
+        segue train codec --recipe tiny --init runs/codes --out runs/codec --resume --precision $precision \
+            --licence "$speech; $piano" "${sound[@]}" --set objective.decoder_only=true \
+            --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \
+            --set objective.discriminators.wave_scales=0 --set train.steps=4500 --set train.learning_rate=3e-4 \
+            --set train.ema_decay=0.999 --set train.cooldown_fraction=0.4
     else
         segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \
             --data speech/train --valid speech/valid \
@@ -46,16 +55,21 @@ tokenizers() {
 }
 
 stages() {
-    for split in valid train; do
-        segue tokenize "$1/$split" --out "tokens/$1-$split" --codec runs/codec --semantic "runs/$1-semantic"
-    done
+    local -A source=([speech]=joined [piano]=train)
+    segue tokenize "$1/valid" --out "tokens/$1-valid" --codec runs/codes --semantic "runs/$1-semantic"
+    segue tokenize "$1/${source[$1]}" --out "tokens/$1-train" --codec runs/codes --semantic "runs/$1-semantic"
+    local tokens=(--data "tokens/$1-train" --valid "tokens/$1-valid")
+    local -A runs=([semantic]=semantic-stage [coarse]=coarse-short [fine]=fine-stage)
     for stage in semantic coarse fine; do
         local -n steps=${stage}_steps
-        segue train lm --stage $stage --recipe tiny --out "runs/$1-$stage-stage" --resume \
-            --set train.steps=${steps[$1]} --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
+        segue train lm --stage $stage --recipe tiny --out "runs/$1-${runs[$stage]}" --resume --precision $precision \
+            --set train.steps=${steps[$1]} --licence "${!1}" "${tokens[@]}"
     done
-    segue train parallel --recipe tiny --out "runs/$1-parallel" --resume --set train.steps=${parallel_steps[$1]} \
-        --licence "${!1}" --data "tokens/$1-train" --valid "tokens/$1-valid"
+    segue train lm --stage coarse --recipe tiny --init "runs/$1-coarse-short" --out "runs/$1-coarse-stage" --resume \
+        --precision $precision --set train.steps=250 --set train.crop_seconds=8.0 --set train.batch_size=4 \
+        --set train.learning_rate=1e-3 --licence "${!1}" "${tokens[@]}"
+    segue train parallel --recipe tiny --out "runs/$1-parallel" --resume --precision $precision \
+        --set train.steps=${parallel_steps[$1]} --licence "${!1}" "${tokens[@]}"
 }
 
 side_by_side() { # a function, and the word that tells its two jobs apart
