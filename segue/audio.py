@@ -22,7 +22,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from segue import units
+from segue import ogg, units
 from segue.artifact import written_file
 from segue.errors import SegueError
 
@@ -203,6 +203,9 @@ def written(path: Path, sample_rate: int, channels: int = 1) -> Iterator[Callabl
         try:
             with soundfile.SoundFile(beside, "w", sample_rate, channels, subtype, format=container) as file:
                 yield lambda wave: file.write(pcm(wave))
+            if container == "OGG":
+                with open(beside, "r+b") as raw:
+                    ogg.renumber(raw)
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(".")
             raise SegueError(f"{path}: can't be written ({reason}); check folder and space") from error
@@ -224,6 +227,7 @@ def compressed(wave: Tensor, sample_rate: int) -> tuple[bytes, str]:
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(".")
         raise SegueError(f"sound at {sample_rate} Hz can't be written as Ogg {coding.title()} ({reason})") from error
+    ogg.renumber(held)
     return held.getvalue(), f"audio/ogg; codecs={coding.lower()}"
 
 

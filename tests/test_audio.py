@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import struct
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 import tiny
 import torch
 
-from segue import audio
+from segue import audio, ogg
 from segue.errors import SegueError
 
 FORMATS = ["wav", "flac", "ogg", "mp3"]
@@ -167,6 +168,43 @@ def test_what_is_written_is_read(tmp_path, suffix):
     if suffix in ("wav", "flac"):
         assert soundfile.info(path).subtype == "PCM_16"
         assert torch.allclose(read, wave, atol=2**-15)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_same_sound_is_the_same_file(tmp_path, suffix):
+    wave = torch.from_numpy(tiny.sound(3.0))
+    for name in ("one", "two"):
+        audio.write(tmp_path / f"{name}.{suffix}", wave, 16_000)
+    assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_the_same_sound_is_the_same_in_few_bytes(rate):
+    wave = torch.from_numpy(tiny.sound(3.0))
+    held, kind = audio.compressed(wave, rate)
+    assert held == audio.compressed(wave, rate)[0] and kind.startswith("audio/ogg")
+    samples, found = soundfile.read(io.BytesIO(held))
+    assert found == rate and abs(len(samples) - len(wave)) < 0.05 * rate
+
+
+def test_a_stream_is_renumbered_and_nothing_else(tmp_path):
+    """The checksums that come with a file are those that are reckoned here, and a reader goes by them."""
+    written = io.BytesIO()
+    soundfile.write(written, tiny.sound(3.0), 16_000, "VORBIS", format="OGG")
+    before = written.getvalue()
+    stream = before[14:18]
+    renumbered = io.BytesIO(before)
+    ogg.renumber(renumbered)
+    after = renumbered.getvalue()
+    assert len(after) == len(before) and stream not in after and after[14:18] == ogg.STREAM
+    first = bytearray(before[: before.index(b"OggS", 4)])
+    found, first[22:26] = first[22:26], bytes(4)
+    assert int.from_bytes(found, "little") == ogg.checksum(first)
+    one, two = (soundfile.read(io.BytesIO(data))[0] for data in (before, after))
+    assert np.array_equal(one, two) and len(one) == 48_000
+    for broken in (before[:-1], before[:10], b"RIFF" + before):
+        with pytest.raises(SegueError, match="no whole page of Ogg"):
+            ogg.renumber(io.BytesIO(broken))
 
 
 def test_loud_samples_are_clipped_not_wrapped(tmp_path):

@@ -132,14 +132,14 @@ def make_semantic(seed: int = 0) -> SemanticTokenizer:
     return training.tokenizer()
 
 
-def make_bundle(folder: Path, seed: int = 0, parallel: bool = False) -> Path:
-    """A whole bundle of random parts on disk, with or without a parallel decoder."""
+def make_bundle(folder: Path, seed: int = 0, parallel: bool = False, semantic_optional: bool = False) -> Path:
+    """A whole bundle of random parts on disk, with or without a parallel decoder and stages that need no semantic tokens."""
     codec, semantic = make_codec(seed=seed), make_semantic(seed)
     requires = {"semantic": semantic.fingerprint, "codec": codec.fingerprint}
     stages = {
         "semantic_stage": semantic_stage(VOCAB, crop_seconds=2.0),
-        "coarse_stage": coarse_stage(VOCAB, 4, CODES, crop_seconds=1.0),
-        "fine_stage": fine_stage(VOCAB, 12, 4, CODES, crop_seconds=0.4),
+        "coarse_stage": replace(coarse_stage(VOCAB, 4, CODES, crop_seconds=1.0), semantic_optional=semantic_optional),
+        "fine_stage": replace(fine_stage(VOCAB, 12, 4, CODES, crop_seconds=0.4), semantic_optional=semantic_optional),
     }
     card = {"hours": 0.01, "steps": 0, "licence": "CC0"}
     parts = {"codec": codec.to_part(card), "semantic": semantic.to_part(card)}

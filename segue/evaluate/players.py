@@ -83,10 +83,10 @@ def picture(levels: Tensor, top_db: float) -> bytes:
     return png((share.flip(0) * 255).round().to(torch.uint8).numpy())
 
 
-def small_picture(wave: Tensor, rate: int) -> bytes:
+def small_picture(wave: Tensor, rate: int, most_frames: int = FRAMES) -> bytes:
     """The spectrogram of a wave (N,) as PNG of some 30 kB, no larger than it is shown, on the report's one scale."""
     levels = spectrogram(wave, rate)
-    bins, frames = min(BINS, levels.shape[0]), min(FRAMES, levels.shape[1])
+    bins, frames = min(BINS, levels.shape[0]), min(most_frames, levels.shape[1])
     pooled = torch.nn.functional.adaptive_avg_pool2d(levels[None, None], (bins, frames))[0, 0]
     step = RANGE_DB / SHADES
     return picture((pooled / step).round() * step, TOP_DB)
