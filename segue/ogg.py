@@ -1,8 +1,8 @@
 """Ogg files without chance: an encoder draws a number for every stream it writes, which would make equal sounds unequal
 files.
 
-A file is a sequence of pages, `OggS`, version, flags, position (8 bytes), stream (4), page (4), checksum (4), n, n sizes,
-and as many bytes as they add up to. Integers are little-endian. Source: RFC 3533, section 6.
+A file is a sequence of pages: `OggS`, version, flags, position (8 bytes), stream (4), page (4), checksum (4), n, n
+sizes, and as many bytes as they add up to. Integers are little-endian. Source: RFC 3533, section 6.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _table() -> tuple[int, ...]:
 _TABLE = _table()
 
 
-def checksum(page: bytes) -> int:
+def checksum(page: bytes | bytearray) -> int:
     """Of a page whose own checksum is 0."""
     value = 0
     for byte in page:

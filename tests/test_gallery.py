@@ -155,9 +155,7 @@ def run(script, monkeypatch, arguments: list[str]) -> int:
     return 0
 
 
-def test_again_is_the_same_to_the_byte_and_takes_the_place_of_the_old(
-    made, data, able, script, monkeypatch, tmp_path
-):
+def test_again_is_the_same_to_the_byte_and_takes_the_place_of_the_old(made, data, able, script, monkeypatch, tmp_path):
     out = tmp_path / "gallery"
     (out / "sounds").mkdir(parents=True)
     (out / "sounds" / "old.ogg").write_bytes(b"old")

@@ -133,7 +133,7 @@ def make_semantic(seed: int = 0) -> SemanticTokenizer:
 
 
 def make_bundle(folder: Path, seed: int = 0, parallel: bool = False, semantic_optional: bool = False) -> Path:
-    """A whole bundle of random parts on disk, with or without a parallel decoder and stages that need no semantic tokens."""
+    """A whole bundle of random parts on disk, perhaps with a parallel decoder, or stages that can do without tokens."""
     codec, semantic = make_codec(seed=seed), make_semantic(seed)
     requires = {"semantic": semantic.fingerprint, "codec": codec.fingerprint}
     stages = {

@@ -19,6 +19,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote, split
 from typing import Any
 
 import torch
@@ -117,8 +118,8 @@ KINDS = (
         "",
         20.0,
         song,
-        "POP909 (MIDI, rendered with a sampled piano): Z. Wang, K. Chen, J. Jiang and others, MIT. Sound fonts FluidR3 GM "
-        "and MuseScore General, MIT.",
+        "POP909 (MIDI, rendered with a sampled piano): Z. Wang, K. Chen, J. Jiang and others, MIT. Sound fonts FluidR3 "
+        "GM and MuseScore General, MIT.",
     ),
 )
 
@@ -193,13 +194,15 @@ def sounds(name: str, bundle: Bundle, asked: Asked) -> tuple[Sound, tuple[Sound,
     coded = []
     for count in CODEBOOKS:
         file = f"sounds/{name}-codec-{count}.ogg"
-        command = ("reconstruct", prompt, "--bundle", asked.bundle, "--codebooks", str(count), "--out", file)
+        command = f"reconstruct {prompt} --bundle {quote(asked.bundle)} --codebooks {count} --out {file}"
         coded.append(Sound(f"{count} codebooks", f"{count * bits / 1000:g} kbit/s", file, command))
     continued = []
     for system, title in SYSTEMS.items():
         file = f"sounds/{name}-{system}.ogg"
-        command = ("continue", prompt, "--bundle", asked.bundle, "--prompt-seconds", f"{PROMPT_SECONDS:g}")
-        command += ("--seconds", f"{asked.seconds:g}", "--seed", str(asked.seed), "--system", system, "--out", file)
+        command = (
+            f"continue {prompt} --bundle {quote(asked.bundle)} --prompt-seconds {PROMPT_SECONDS:g} "
+            f"--seconds {asked.seconds:g} --seed {asked.seed} --system {system} --out {file}"
+        )
         continued.append(Sound(title, f"made from {PROMPT_SECONDS:g} s on", file, command))
     return Sound("prompt", f"{PROMPT_SECONDS:g} s, as recorded", prompt), tuple(coded), tuple(continued)
 
@@ -216,7 +219,7 @@ def make(kind: Kind, found: list[tuple[Path, Origin]], asked: Asked, folder: Pat
         audio.write(folder / prompt.file, torch.from_numpy(crop), bundle.sample_rate)
         for sound in (*coded, *continued):
             with chdir(folder):
-                app(list(sound.arguments), standalone_mode=False)
+                app(split(sound.command), standalone_mode=False)
         where = f"{origin.told}, from {kind.start_seconds:g} s"
         prompts.append(Prompt(name, where, origin.licence, asked.seed, prompt, coded, continued))
     engine = choose_engine()

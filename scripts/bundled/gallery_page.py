@@ -1,19 +1,18 @@
 """The gallery's two pages, made of what lies in its folder: index.html to hear and see, README.md to read and link.
 
-Parts (a bundle and its prompts) -> HTML that needs no network and no other file, and Markdown with a link a sound. Sounds
-stand on the page as they lie in the folder, but for the prompts: those are FLAC, so that what was made of them can be made
-again, and few bytes on the page.
+Parts (a bundle and its prompts) -> HTML that needs no network and no other file, and Markdown with a link a sound.
+Sounds stand on the page as they lie in the folder, but for the prompts: those are FLAC there, so that what was made of
+them can be made again, and few bytes on the page.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segue import audio
-from segue.evaluate.markup import document, escape, facts, grid, web
+from segue.evaluate.markup import document, escape, facts, grid, listed, web
 from segue.evaluate.panels import panel, scale
 from segue.evaluate.players import TOP_DB, small_picture
 
@@ -23,16 +22,16 @@ FRAMES = 240
 
 MEDIA = "audio/ogg; codecs=vorbis"
 ABOUT = (
-    "None of these recordings was trained on. Which they are is drawn by a rule that spreads readers and instruments, and "
-    "every sound is the first one made: nothing was chosen by ear."
+    "None of these recordings was trained on. Which they are is drawn by a rule that spreads readers and instruments, "
+    "and every sound is the first one made: nothing was chosen by ear."
 )
 MADE = (
-    "All sounds but the prompts are made by a network, and so is what follows the first seconds of a continuation: nobody "
-    "said or played it. Say so where you share it, and don't pass it off as a recording."
+    "A network made all sounds but the prompts, and what follows the prompt in a continuation: nobody said or played "
+    "it. Say so where you share it, and don't pass it off as a recording."
 )
 HOW = (
-    "Start another sound of a row while one plays, and it goes on from the same instant. Press a spectrogram to go there. "
-    "A continuation begins with the prompt as it was recorded."
+    "Start another sound of a row while one plays, and it goes on from the same instant. Press a spectrogram to go "
+    "there. A continuation begins with the prompt as it was recorded."
 )
 
 
@@ -44,13 +43,13 @@ class Sound:
         title: what it is.
         detail: more about it.
         file: where it lies in the gallery's folder.
-        arguments: of `segue`, that make it in that folder; none for a recording.
+        command: of `segue`, that makes it in that folder; none for a recording.
     """
 
     title: str
     detail: str
     file: str
-    arguments: tuple[str, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,8 @@ def readme(parts: Sequence[Part]) -> str:
 def _again(parts: Sequence[Part]) -> Iterator[str]:
     """Commands that make the sounds of the first prompt."""
     for sound in parts[0].prompts[0].sounds:
-        if sound.arguments:
-            yield shlex.join(["segue", *sound.arguments])
+        if sound.command:
+            yield f"segue {sound.command}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -180,7 +179,7 @@ def _section(part: Part, folder: Path) -> str:
     return (
         f'<section id="{escape(part.name)}">\n<h2>{escape(part.name.title())}</h2>\n{facts(part.setting)}'
         f"{grid(f'{part.name.title()}: recordings and files', columns, rows, 'words')}"
-        f'<p class="soft">{escape(part.thanks)}</p>\n'
+        f"{listed([part.thanks])}"
         f"{''.join(_players(one, folder) for one in part.prompts)}</section>\n"
     )
 

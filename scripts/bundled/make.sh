@@ -88,5 +88,6 @@ side_by_side stages speech piano
 
 python "$here/assemble.py" runs "$root/segue/bundled"
 python "$here/examples.py" speech/valid piano/valid "$root/examples"
+python "$here/gallery.py" speech/valid piano/valid "$root/examples/gallery"
 python "$here/golden.py"
 python "$here/cards.py"  # figures of these weights come into the cards once they are measured; see its first lines
