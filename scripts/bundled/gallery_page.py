@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from card_markdown import table
+
 from segue import audio
 from segue.evaluate.markup import document, escape, facts, grid, listed, web
 from segue.evaluate.panels import panel, scale
@@ -146,7 +148,7 @@ def readme(parts: Sequence[Part]) -> str:
             for one in part.prompts
         ]
         setting = ", ".join(f"{name} {value}" for name, value in part.setting)
-        text += [f"## {part.name.title()}", _table(["", "recording", "licence", "seed", *titles], rows)]
+        text += [f"## {part.name.title()}", table(["", "recording", "licence", "seed", *titles], rows)]
         text += [f"{part.thanks}\n\nMade with: {setting}."]
     again = "\n".join(_again(parts))
     text += ["## Make it again", f"One of them, in this folder:\n\n```\n{again}\n```", f"All of it: `{AGAIN}`"]
@@ -158,11 +160,6 @@ def _again(parts: Sequence[Part]) -> Iterator[str]:
     for sound in parts[0].prompts[0].sounds:
         if sound.command:
             yield f"segue {sound.command}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _section(part: Part, folder: Path) -> str:
