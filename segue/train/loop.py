@@ -14,9 +14,9 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ import torch
 
 from segue.artifact import Part, read_json, written_file
 from segue.config import later
+from segue.data.lock import locked
 from segue.errors import SegueError
 from segue.train import interrupt, logs, state
 from segue.train.fabric import World
@@ -188,11 +189,28 @@ def run(
 
     Raises:
         SegueError: if the folder belongs to another config, a loss is not finite or runs away, it can't be written,
-            or the processes can't share a batch evenly.
+            another run has it, or the processes can't share a batch evenly.
     """
     world = training.world
     rows = world.rows(config.batch_size, config.accumulate)
-    _claim(folder, describe, world)
+    with _alone_in(folder, world):
+        _claim(folder, describe, world)
+        return _steps(training, batches, valid_batches, rows, config, folder, describe, on_event, wandb)
+
+
+def _steps(
+    training: Training,
+    batches: Batches,
+    valid_batches: Batches | None,
+    rows: slice,
+    config: TrainConfig,
+    folder: Path,
+    describe: dict[str, Any],
+    on_event: Callable[[Event], None],
+    wandb: str | None,
+) -> float:
+    """All steps of `run` from the newest checkpoint on."""
+    world = training.world
     step, spent = 0, 0.0
     found = state.load_newest(folder)
     if found is None:
@@ -319,6 +337,21 @@ def _checkpoint(training: Training, folder: Path, step: int, seconds: float, kee
     if training.world.is_first:
         state.save(folder, step, {"training": kept, "seconds": seconds}, keep)
     training.world.barrier()
+
+
+@contextmanager
+def _alone_in(folder: Path, world: World) -> Iterator[None]:
+    """The folder of a run is this run's alone; all processes learn it if it is not."""
+    with ExitStack() as held:
+        error = None
+        if world.is_first:
+            try:
+                held.enter_context(locked(folder))
+            except SegueError as refused:
+                error = refused
+        if world.sums(float(error is not None))[0]:
+            raise error or SegueError(f"{folder}: another run is writing there; wait for it or give another folder")
+        yield
 
 
 def _claim(folder: Path, describe: dict[str, Any], world: World) -> None:

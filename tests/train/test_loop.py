@@ -106,6 +106,7 @@ def test_a_run_leaves_checkpoints_config_and_log(tmp_path):
     assert training.prepared == 1
     assert training.rates == [learning_rate_at(step, CONFIG) for step in range(12)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
         "config.json",
         "log.jsonl",
         "step-00000008",
@@ -197,6 +198,20 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path):
     longer = Slope()
     go(longer, tmp_path, dataclasses.replace(CONFIG, steps=14))
     assert len(longer.rates) == 2
+
+
+def test_a_run_has_its_folder_to_itself(tmp_path):
+    seen = []
+
+    def meanwhile(event) -> None:
+        if event.kind == "train" and event.step == 5:
+            with pytest.raises(SegueError, match="another run is writing there; wait for it"):
+                go(Slope(), tmp_path)
+            seen.append(event.step)
+
+    go(Slope(), tmp_path, watch=meanwhile)
+    go(Slope(), tmp_path / "other")
+    assert seen == [5] and timeless(tmp_path) == timeless(tmp_path / "other")
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
