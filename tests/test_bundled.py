@@ -28,16 +28,15 @@ def example(bundle: Bundle) -> torch.Tensor:
     return audio.read(ROOT / "examples" / f"{bundle.name}.wav", bundle.sample_rate).wave
 
 
-def test_weights_fit_into_fifty_four_megabytes() -> None:
-    assert 0 < sum(path.stat().st_size for path in BUNDLED.rglob("*.safetensors")) <= 54e6
+def test_weights_fit_into_ninety_megabytes() -> None:
+    assert 0 < sum(path.stat().st_size for path in BUNDLED.rglob("*.safetensors")) <= 90e6
 
 
 def test_every_part_has_a_card_and_a_curve(bundled: Bundle) -> None:
     assert (bundled.folder / "MODEL_CARD.md").is_file() and (BUNDLED / "codec" / "MODEL_CARD.md").is_file()
     for role, card in bundled.cards.items():
         assert card["licence"] and card["steps"] > 0 and card["hours"] > 1, role
-    assert bundled.parallel is not None
-    for folder in ("semantic", "semantic_stage", "coarse_stage", "fine_stage", "parallel", "../codec"):
+    for folder in ("semantic", "semantic_stage", "coarse_stage", "fine_stage", "../codec"):
         lines = (bundled.folder / folder / "log.jsonl").read_text().splitlines()
         valid = [json.loads(line)["loss"] for line in lines if '"valid"' in line]
         assert valid[-1] < valid[0], folder
@@ -81,26 +80,6 @@ def test_stages_listen_to_their_prefix(bundled: Bundle, name: str) -> None:
 
     with torch.inference_mode():
         assert loss(0) < loss(7) - 0.02
-
-
-def test_the_parallel_decoder_listens_to_semantic_tokens_and_prompt(bundled: Bundle) -> None:
-    """Either makes the true first codes likelier than when it comes from elsewhere."""
-    model = bundled.parallel
-    assert model is not None
-    semantic, codes = encode_aligned(example(bundled), bundled.semantic, bundled.codec)
-    frames = min(model.stage.crop_frames, codes.shape[1]) // 2 * 2
-    known, semantic, codes = frames // 4, semantic[None, : frames // 2], codes[None, :, :frames]
-
-    def loss(said: torch.Tensor, heard: torch.Tensor) -> float:
-        seen = heard.clone()
-        seen[..., known:] = model.mask
-        logits = model.logits(model(said, seen)[:, known:], 0)
-        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes[0, 0, known:]))
-
-    with torch.inference_mode():
-        right = loss(semantic, codes)
-        assert right < loss(semantic.roll(7, -1), codes) - 0.05
-        assert right < loss(semantic, torch.randint(0, 1024, codes.shape, generator=torch.Generator())) - 0.02
 
 
 def test_continuation_is_sound_and_depends_on_prompt_and_seed(bundled: Bundle) -> None:

@@ -9,7 +9,8 @@
 #
 # The shipped weights were made by these commands in several goes, so schedules differ a little: the codec's learning rate
 # had begun to fall at 8,775 of its steps and was raised again; the semantic encoder's round had its own layer 3 as the
-# teacher (--set teacher_layer=3); piano's semantic stage was carried over from a former codec's store. Losses and seconds
+# teacher (--set teacher_layer=3); piano's semantic stage was carried over from a former codec's store; the coarse
+# stages' longer crops came in two goes (250, then the rest). Losses and seconds
 # of every part are beside it as log.jsonl. PRECISION=float32 is for processors that have no bfloat16 products.
 set -euo pipefail
 data=$(realpath "$1")
@@ -21,7 +22,7 @@ speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB O
 piano="POP909 MIT"
 precision=${PRECISION:-bfloat16}
 declare -A semantic_steps=([speech]=500 [piano]=500) coarse_steps=([speech]=800 [piano]=800)
-declare -A fine_steps=([speech]=400 [piano]=400) parallel_steps=([speech]=500 [piano]=500)
+declare -A fine_steps=([speech]=300 [piano]=400) longer_steps=([speech]=700 [piano]=600) # of the coarse stage, 8 s crops
 export OMP_NUM_THREADS=1
 cd "$work"
 
@@ -66,10 +67,8 @@ stages() {
             --set train.steps=${steps[$1]} --licence "${!1}" "${tokens[@]}"
     done
     segue train lm --stage coarse --recipe tiny --init "runs/$1-coarse-short" --out "runs/$1-coarse-stage" --resume \
-        --precision $precision --set train.steps=250 --set train.crop_seconds=8.0 --set train.batch_size=4 \
+        --precision $precision --set train.steps=${longer_steps[$1]} --set train.crop_seconds=8.0 --set train.batch_size=4 \
         --set train.learning_rate=1e-3 --licence "${!1}" "${tokens[@]}"
-    segue train parallel --recipe tiny --out "runs/$1-parallel" --resume --precision $precision \
-        --set train.steps=${parallel_steps[$1]} --licence "${!1}" "${tokens[@]}"
 }
 
 side_by_side() { # a function, and the word that tells its two jobs apart
