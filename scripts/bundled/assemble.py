@@ -9,7 +9,7 @@ has one.
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
 from pathlib import Path
 
 from segue.artifact import artifact_folder, load_part, save_part
@@ -45,8 +45,16 @@ def keep(run: Path, target: Path) -> Path:
     part = load_part(artifact_folder(run))
     if not (target / "part.json").is_file() or load_part(target).fingerprint != part.fingerprint:
         save_part(part, target)
-    shutil.copyfile(run / "log.jsonl", target / "log.jsonl")
+    lines = curve((run / "log.jsonl").read_text().splitlines())
+    (target / "log.jsonl").write_text("".join(line + "\n" for line in lines))
     return target
+
+
+def curve(lines: list[str]) -> list[str]:
+    """A run's log with some two hundred of its training steps, the last among them, and everything else."""
+    steps = [line for line in lines if json.loads(line)["kind"] == "train"]
+    kept = set(steps[:: -max(1, len(steps) // 200)])
+    return [line for line in lines if line in kept or json.loads(line)["kind"] != "train"]
 
 
 if __name__ == "__main__":
