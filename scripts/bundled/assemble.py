@@ -16,8 +16,8 @@ from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import save_bundle
 from segue.generate.continuation import Decoder
 
-TEMPERATURE = {"speech": (1.0, 1.0, 0.4), "piano": (1.0, 0.9, 0.4)}  # see docs/log.md
-DECODER: dict[str, Decoder] = {"speech": "ar", "piano": "ar"}  # see benchmarks/results/acoustic-*.json
+TEMPERATURE = {"speech": (1.0, 0.4, 0.0), "piano": (1.0, 0.8, 0.0)}  # see docs/log.md
+DECODER: dict[str, Decoder] = {"speech": "ar", "piano": "ar"}
 
 
 def main() -> None:
