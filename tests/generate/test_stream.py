@@ -41,7 +41,7 @@ from segue.lm.transformer import TransformerConfig
 class StreamingCodec(FakeCodec):
     """Each code is a constant, so nothing is held back."""
 
-    num_codebooks, codebook_size, fingerprint = BOOKS, SIZE, ""
+    num_codebooks, codebook_size, fingerprint, codes_fingerprint = BOOKS, SIZE, "", ""
 
     def codebooks(self):
         return None
