@@ -79,7 +79,7 @@ def token_report(result: dict[str, Any], path: Path) -> None:
     """
     roles = [row for row in result["roles"] if row.get("abx_across")]
     if not roles:
-        raise SegueError(f"{path}: no ABX was measured, so there is nothing to draw")
+        raise SegueError("no ABX was measured, so there is nothing to draw")
     figure, axes = _figure(11.0, 4.2, 1, 2)
     bars, lines = axes[0]
     places = np.arange(len(roles))
@@ -119,7 +119,7 @@ def over_time(table: Table, panels: Sequence[tuple[str, Sequence[str]]], path: P
     drawn = [(name, [key for key in keys if any(row.get(key) for row in table.rows.values())]) for name, keys in panels]
     drawn = [(name, keys) for name, keys in drawn if keys]
     if not drawn:
-        raise SegueError(f"{path}: nothing was measured over time, so there is nothing to draw")
+        raise SegueError("nothing was measured over time, so there is nothing to draw")
     figure, axes = _figure(5.2 * len(drawn), 3.6, 1, len(drawn))
     places = np.arange(len(table.rows))
     for plot, (name, keys) in zip(axes[0], drawn, strict=True):

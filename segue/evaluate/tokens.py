@@ -116,8 +116,8 @@ def run(
             spans = label(recording)
         except SegueError as error:
             spans, unlabelled = [], unlabelled + 1
-            about = "" if str(error).startswith(str(recording.item)) else f"{recording.item}: "
-            not_measured.setdefault("labels", f"{about}{error}")
+            reason = str(error).removeprefix(f"{recording.item}: ")
+            not_measured.setdefault("labels", f"{recording.item.id}: {reason}")
         encoded.append(encode(recording, spans, semantic, bundle.codec))
         step()
     labelled, names = _commonest(encoded)
