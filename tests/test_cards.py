@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import tiny
+import tiny_report
 
 from segue.artifact import load_part, save_part
 from segue.bundle import BUNDLED, load_parts, save_bundle
@@ -19,7 +20,7 @@ from segue.errors import SegueError
 from segue.evaluate import report as reports
 from segue.evaluate import section as sections
 from segue.evaluate.measures import Figure
-from segue.evaluate.report import Entry, Report, Settings
+from segue.evaluate.report import Entry, Report
 from segue.evaluate.section import Column, Section, Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,23 +138,9 @@ def quality(world: World, name: str = "codec-speech.json") -> Path:
 def report(world: World, seconds: float = 1.5) -> Path:
     """A report of `segue evaluate` with one suite that was measured and one that failed."""
     folder = world.results / REPORT
-    settings = Settings(
-        bundle="speech",
-        bundle_fingerprint=world.bundle,
-        temperature=(1.0, 0.9, 0.4),
-        decoder="ar",
-        engine="native",
-        weights="int8",
-        data=("speech/valid",),
-        data_fingerprint="d",
-        recordings=17,
-        speakers=5,
-        sound_seconds=60.0,
-        kind="speech",
-        limit=17,
-        seed=3,
-        prompt_seconds=3.0,
-        seconds=7.0,
+    drawn = {"recordings": 17, "limit": 17, "speakers": 5, "sound_seconds": 60.0, "seed": 3}
+    settings = replace(
+        tiny_report.SETTINGS, bundle="speech", bundle_fingerprint=world.bundle, prompt_seconds=3.0, seconds=7.0, **drawn
     )
     measured, failed = (Entry({}, {}, "now", 1.5, 1, why) for why in (None, "no scorer"))
     reports.save(Report(settings, (), {"baselines": measured, "detector": failed}), folder)

@@ -5,7 +5,7 @@
 #
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
 # Two jobs of one thread each run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each
-# writes its log into WORK, and each step goes on where it was stopped. Two hours and a half on two CPU cores.
+# writes its log into WORK, and each step goes on where it was stopped. Some four hours on two CPU cores.
 #
 # The shipped weights were made by these commands in several goes, so schedules differ a little: the codec's learning rate
 # had begun to fall at 8,775 of its steps and was raised again; the semantic encoder's round had its own layer 3 as the
@@ -44,7 +44,7 @@ tokenizers() {
         segue train codec --recipe tiny --init runs/codes --out runs/codec --resume --precision $precision \
             --licence "$speech; $piano" "${sound[@]}" --set objective.decoder_only=true \
             --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \
-            --set objective.discriminators.wave_scales=0 --set train.steps=4500 --set train.learning_rate=3e-4 \
+            --set objective.discriminators.wave_scales=0 --set train.steps=5500 --set train.learning_rate=3e-4 \
             --set train.ema_decay=0.999 --set train.cooldown_fraction=0.4
     else
         segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \

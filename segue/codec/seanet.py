@@ -38,8 +38,8 @@ class SeanetConfig:
         dilations: of the residual units before each stride.
         kernel: of the residual units.
         activation: ELU, SoundStream's, or Snake, which suits what is periodic.
-        normalised: end the encoder in a LayerNorm over channels (frame by frame, so it streams): features can't shrink
-            to a point before the codebooks start.
+        normalised: end the encoder in a LayerNorm over channels, frame by frame, so that it streams. By itself it
+            does not keep a short training's codes from collapsing (docs/log.md).
     """
 
     channels: int = 32

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+import tiny_report
 import torch
 
 from segue import audio
@@ -22,28 +23,11 @@ from segue.errors import SegueError
 from segue.evaluate import headlines, markup, page, players, report, section
 from segue.evaluate.headlines import in_short
 from segue.evaluate.measures import Figure
-from segue.evaluate.report import Entry, Report, Settings
+from segue.evaluate.report import Entry, Report
 from segue.evaluate.section import Column, Player, Plot, Section, Table
 from segue.evaluate.suites import SUITES
 
-SETTINGS = Settings(
-    bundle="a <b>bundle</b>",
-    bundle_fingerprint="0123456789abcdef",
-    temperature=(1.0, 0.8, 0.6),
-    decoder="ar",
-    engine="native",
-    weights="int8",
-    data=("speech/valid",),
-    data_fingerprint="fedcba9876543210",
-    recordings=4,
-    speakers=2,
-    sound_seconds=12.5,
-    kind="speech",
-    limit=4,
-    seed=0,
-    prompt_seconds=1.0,
-    seconds=2.0,
-)
+SETTINGS = replace(tiny_report.SETTINGS, bundle="a <b>bundle</b>")
 ENTRY = Entry({}, {"segue": "0.1.0", "torch": "2"}, "2026-01-02T03:04:05+00:00", 1.5, 1)
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)> ' & javascript:"
 COLUMNS = (Column("wer", f"WER {EVIL}", "lower", 3), Column("mos", "MOS", "higher"), Column("rms", "RMS"))
