@@ -99,8 +99,8 @@ def _speed(shelf: Shelf, fingerprint: str) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise SegueError(f"{shelf.folder / 'codec-speed.json'}: no result that is known here ({error})") from error
     return paragraph(
-        f"With {threads} CPU thread(s) the codec encodes {encode:.0f} and decodes {decode:.0f} times faster than real "
-        f"time: {peers}, at their published sizes in the same run ([how](benchmarks/README.md), "
+        f"With {threads} CPU thread{'' if threads == 1 else 's'} the codec encodes {encode:.0f} and decodes {decode:.0f} "
+        f"times faster than real time: {peers}, at their published sizes in the same run ([how](benchmarks/README.md), "
         f"{link(shelf.folder / 'codec-speed.json', shelf.card, 'figures')})."
     )
 
