@@ -96,11 +96,12 @@ def _speed(shelf: Shelf, fingerprint: str) -> str:
         encode, decode = (own[part]["times_real_time"]["median"] for part in ("encode", "decode"))
         peers = ", ".join(_faster(row) for row in others if not row["name"].startswith(own["name"]))
         threads = found["settings"]["threads"]
+        given = "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
     except (KeyError, TypeError, ValueError) as error:
         raise SegueError(f"{shelf.folder / 'codec-speed.json'}: no result that is known here ({error})") from error
     return paragraph(
-        f"With {threads} CPU thread{'' if threads == 1 else 's'} the codec encodes {encode:.0f} and decodes {decode:.0f} "
-        f"times faster than real time: {peers}, at their published sizes in the same run ([how](benchmarks/README.md), "
+        f"With {given} the codec encodes {encode:.0f} and decodes {decode:.0f} times faster than real time: {peers}, "
+        "at their published sizes in the same run ([how](benchmarks/README.md), "
         f"{link(shelf.folder / 'codec-speed.json', shelf.card, 'figures')})."
     )
 
