@@ -45,12 +45,14 @@ from segue.errors import SegueError
 from segue.recipes import CodecRecipe, tiny
 from segue.train import loop
 from segue.train.codec import CodecTraining
-from segue.train.fabric import alone
+from segue.train.fabric import Precision, alone
 
 REPORTED = 10
 """Utterances that benchmarks/codec.py reports, left out here."""
 NAMES = ("pesq_wb", "stoi", "visqol", "si_sdr_db", "distillmos")
 COUNTS = (3, 12)
+GOING_ON_RATE = 3e-4
+"""Learning rate of what goes on from all of a trained codec, which the recipe's would throw back."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,6 @@ def _judges(stft: str, waves: int, periods: str, start: int = 0) -> tuple[str, .
     return (
         *(f"objective.discriminators.{name}={value}" for name, value in sizes.items()),
         f"objective.adversarial_start_step={start}",
-        "train.learning_rate=0.0003",
     )
 
 
@@ -141,6 +142,13 @@ COMPARISONS: dict[str, tuple[Choice, ...]] = {
         Choice("wave 20", _weights(wave=20.0), "all"),
         Choice("log 1", _weights(log=1.0), "all"),
     ),
+    "hearing": (
+        Choice("neither", start="all"),
+        Choice("loudness 0.5", _weights(loudness=0.5), "all"),
+        Choice("structure 0.5", _weights(structure=0.5), "all"),
+        Choice("both 0.5", _weights(loudness=0.5, structure=0.5), "all"),
+        Choice("both 1.5", _weights(loudness=1.5, structure=1.5), "all"),
+    ),
     "discriminators": (
         Choice("none", _judges("[256,1024]", 1, "[]", -1), "all"),
         Choice("spectra and wave", _judges("[256,1024]", 1, "[]"), "all"),
@@ -160,6 +168,7 @@ class Place:
     work: Path
     start: Path
     device: str = "cpu"
+    precision: Precision = "float32"
 
     def now(self) -> float:
         """Seconds."""
@@ -169,13 +178,20 @@ class Place:
         return [self.data / kind / split for kind in ("speech", "piano")]
 
 
-def recipe_of(choice: Choice, steps: int, seed: int) -> CodecRecipe:
-    """The tiny recipe's codec for so many steps: warm-up, cool-down and averaging in proportion."""
+def recipe_of(choice: Choice, steps: int, seed: int, place: Place) -> CodecRecipe:
+    """The tiny recipe's codec for so many steps: warm-up, cool-down and averaging in proportion.
+
+    A choice that goes on from a trained codec has that one's sizes.
+    """
     short = tiny().codec
+    if choice.start != "nothing":
+        sizes = SoundStream.from_part(load_part(place.start, "codec")).config
+        short = replace(short, model=sizes)
     warm = 0 if choice.start == "all" else min(short.objective.warm_steps, steps // 6)
     train = replace(
         short.train,
         steps=steps,
+        learning_rate=GOING_ON_RATE if choice.start == "all" else short.train.learning_rate,
         seed=seed,
         warmup_steps=min(short.train.warmup_steps, steps // 12),
         ema_decay=min(short.train.ema_decay, 1 - 8 / steps),
@@ -186,17 +202,17 @@ def recipe_of(choice: Choice, steps: int, seed: int) -> CodecRecipe:
     return override(recipe, choice.sets)
 
 
-def fresh(recipe: CodecRecipe, device: str = "cpu") -> CodecTraining:
-    config = recipe.train
+def fresh(recipe: CodecRecipe, place: Place) -> CodecTraining:
+    config, world = recipe.train, alone(place.device, place.precision)
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    return CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, alone(device))
+    return CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world)
 
 
 def trained(choice: Choice, steps: int, seed: int, place: Place, say: Callable[[str], None]) -> tuple[Path, dict]:
     """Train a choice, or find it trained: folder of the run and the budget it had."""
-    recipe = recipe_of(choice, steps, seed)
-    training = fresh(recipe, place.device)
-    describe = {"recipe": to_disk(recipe), "steps": steps}
+    recipe = recipe_of(choice, steps, seed, place)
+    training = fresh(recipe, place)
+    describe = {"recipe": to_disk(recipe), "steps": steps, "precision": place.precision}
     if choice.start != "nothing":
         describe |= {"start": choice.start, "of": _begin(training, choice, place.start)}
     key = hashlib.sha256(json.dumps(describe, sort_keys=True).encode()).hexdigest()[:12]
@@ -234,6 +250,7 @@ def _train(
         "sound_hours": round(config.steps * config.batch_size * config.crop_seconds / 3600, 3),
         "minutes": round((place.now() - began) / 60, 2),
         "device": place.device,
+        "precision": place.precision,
         "parameters": sum(weight.numel() for weight in training.codec.parameters()),
         "held_out": held,
     }
@@ -286,7 +303,7 @@ def scored(folder: Path, place: Place, limit: int, seconds: float) -> dict[str, 
 
 def pace(choice: Choice, seed: int, place: Place, repeats: int = 6) -> float:
     """Seconds of one training step."""
-    training = fresh(recipe_of(choice, 600, seed), place.device)
+    training = fresh(recipe_of(choice, 600, seed, place), place)
     config = tiny().codec.train
     wave = 0.1 * torch.randn(config.batch_size, int(config.crop_seconds * 16_000), generator=torch.Generator())
     batch = (wave, torch.full((config.batch_size,), wave.shape[1]))
@@ -341,6 +358,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Choices whose name has this; repeatable.")] = None,
     start: Annotated[Path, typer.Option(help="The codec that some choices go on from.")] = BUNDLED / "codec",
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Of products while training.")] = "float32",
     limit: Annotated[int, typer.Option(help="Utterances to score.")] = 10,
     seconds: Annotated[float, typer.Option(help="Of each.")] = 6.0,
     json_out: Annotated[Path, typer.Option("--json", help="List of rows.")] = Path(
@@ -350,7 +368,7 @@ def main(
     """Train and score the choices of one comparison."""
     if comparison not in COMPARISONS:
         raise SegueError(f"comparison {comparison!r}: there are {', '.join(COMPARISONS)}")
-    choices, place = COMPARISONS[comparison], Place(data, work, start, device)
+    choices, place = COMPARISONS[comparison], Place(data, work, start, device, precision)
     counts = [steps] * len(choices)
     if comparison == "pairs-equal-compute":
         counts = steps_of(choices, steps, seed, place)

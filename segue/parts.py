@@ -22,7 +22,7 @@ from segue.data.clips import Clips
 from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
-from segue.lm.begin import begin_from
+from segue.lm.begin import Beginning, begin_from
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
 from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine_stage, semantic_stage
@@ -197,7 +197,7 @@ def train_stage(
     precision: Precision = "float32",
     world: World | None = None,
     wandb: str | None = None,
-    begin: Part | None = None,
+    begin: Beginning | None = None,
 ) -> Path:
     """Train one stage on a token store; returns the folder of the artifact.
 
@@ -214,7 +214,7 @@ def train_stage(
         precision: of the matrix products, if no `world` is given.
         world: processes to train with.
         wandb: project of Weights & Biases to log to as well.
-        begin: a stage whose weights come first; it keeps its sizes, its tables only where the tokenizers are the same.
+        begin: a stage of the same sizes whose weights come first.
 
     Raises:
         SegueError: if store, folder or `begin` can't be used, or training diverges.
@@ -248,7 +248,7 @@ def train_parallel(
     watch: Watch = lambda event: None,
     world: World | None = None,
     wandb: str | None = None,
-    begin: Part | None = None,
+    begin: Beginning | None = None,
 ) -> Path:
     """Train the parallel acoustic decoder on a token store; returns the folder of the artifact.
 
@@ -261,7 +261,7 @@ def train_parallel(
         watch: told of every event, in the first process.
         world: processes to train with; None is one on the CPU.
         wandb: project of Weights & Biases to log to as well.
-        begin: a parallel decoder whose weights come first, as of `train_stage`.
+        begin: a parallel decoder of the same sizes whose weights come first.
 
     Raises:
         SegueError: if store, folder or `begin` can't be used, or training diverges.

@@ -252,6 +252,10 @@ def test_new_tokens_and_teachers_are_told(world):
     text = " ".join(world.make()[0]["speech"].split())
     assert f"The coarse stage began with the weights of `{'a' * 16}`, with new tables for the tokens of: codec." in text
     assert f"The semantic tokenizer had as its teacher `{'b' * 16}`." in text
+    tell(world.bundled / "speech" / "fine_stage", begun_from="c" * 16, other_tokens_of=["codec"])
+    text = " ".join(world.make()[0]["speech"].split())
+    kept = "and its tables, though made for tokens of another one: codec."
+    assert f"The fine stage began with the weights of `{'c' * 16}` {kept}" in text
 
 
 @pytest.mark.parametrize("broken", ["log", "no log", "nothing held out", "result", "licence", "weights", "readme"])

@@ -281,6 +281,7 @@ def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder)
         (("train", "codec", "--init", "speech", "--set", "model.spectral.width=8"), "do not fit"),
         (("train", "lm", "--stage", "rough"), "--stage rough"),
         (("train", "lm", "--stage", "fine"), "no token store here"),
+        (("train", "lm", "--stage", "fine", "--keep-tokens"), "--init"),
         (("train", "parallel"), "no token store here"),
         (("train", "parallel", "--set", "model.conv_width=4"), "conv_width 4"),
     ],

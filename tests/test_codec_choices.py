@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from segue.artifact import save_part
+from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 from segue.recipes import Recipe
 from segue.recipes import tiny as tiny_recipe
@@ -77,9 +78,10 @@ def test_weights_as_they_are_come_from_the_run_of_their_average(choices, data):
 def test_choices_go_on_from_a_codec_with_all_of_it_or_with_its_pair(choices, data, tmp_path):
     codec = tiny.make_codec()
     save_part(codec.to_part({}), tmp_path / "start")
+    place = choices.Place(data, tmp_path / "w", tmp_path / "start")
     for start, kept in (("all", True), ("pair", False)):
         choice = choices.Choice("x", start=start)
-        training = choices.fresh(choices.recipe_of(choice, 12, 0))
+        training = choices.fresh(choices.recipe_of(choice, 12, 0, place), place)
         fresh = {name: value.clone() for name, value in training.codec.state_dict().items()}
         choices._begin(training, choice, tmp_path / "start")
         for name, value in training.codec.state_dict().items():
@@ -91,7 +93,7 @@ def test_choices_go_on_from_a_codec_with_all_of_it_or_with_its_pair(choices, dat
     assert json.loads((folder / "config.json").read_text())["of"] == codec.fingerprint
     other = choices.Choice("y", ("model.codebook_size=8",), "all")
     with pytest.raises(SegueError, match="other sizes"):
-        choices.trained(other, 12, 0, choices.Place(data, tmp_path / "w", tmp_path / "start"), print)
+        choices.trained(other, 12, 0, place, print)
 
 
 def test_equal_compute_gives_a_costlier_step_fewer_of_them(choices, data, monkeypatch):
@@ -104,11 +106,21 @@ def test_equal_compute_gives_a_costlier_step_fewer_of_them(choices, data, monkey
     assert choices.steps_of(pairs, 40, 0, place) == [40, 80, 20]
 
 
-def test_every_choice_is_one_that_can_be_made(choices):
+def test_a_choice_that_goes_on_has_the_sizes_of_what_it_goes_on_from(choices, tmp_path):
+    config = dataclasses.replace(tiny.CODEC, codebook_size=4)
+    save_part(SoundStream(config).to_part({}), tmp_path / "start")
+    place = choices.Place(tmp_path, tmp_path, tmp_path / "start")
+    for start, sizes in (("nothing", tiny.CODEC), ("pair", config), ("all", config)):
+        assert choices.recipe_of(choices.Choice("x", start=start), 12, 0, place).model == sizes
+
+
+def test_every_choice_is_one_that_can_be_made(choices, tmp_path):
+    save_part(tiny.make_codec().to_part({}), tmp_path)
+    place = choices.Place(tmp_path, tmp_path, tmp_path)
     for name, several in choices.COMPARISONS.items():
         assert len({choice.name for choice in several}) == len(several), name
         for choice in several:
-            choices.recipe_of(choice, 40, 0)
+            choices.recipe_of(choice, 40, 0, place)
 
 
 def test_a_comparison_that_is_not_there_is_refused(choices, data):

@@ -126,6 +126,8 @@ def training(parts: list[Trained], earlier: Path, card: Path) -> str:
             how, fingerprint = begun
             new = about.get("new_tokens_of")
             fresh = f", with new tables for the tokens of: {', '.join(new)}" if new else ""
+            if others := about.get("other_tokens_of"):
+                fresh = f" and its tables, though made for tokens of another one: {', '.join(others)}"
             alone = one.part.kind == "codec" and "codec" in requires and how == "began with the weights of"
             kept = "; its decoder alone was trained on, so that encoder, codebooks and codes are that one's"
             told.append(f"{name} {how} `{fingerprint}`{fresh}{kept if alone else ''}.")

@@ -37,6 +37,7 @@ from segue.errors import SegueError
 from segue.terminal import bars, count_bar, err, train_bar
 
 if TYPE_CHECKING:
+    from segue.lm.begin import Beginning
     from segue.parts import SoundData
     from segue.recipes import Recipe
     from segue.train.fabric import World
@@ -184,6 +185,14 @@ InitStage = Annotated[
     str | None,
     typer.Option("--init", help="Begin with trained weights of these sizes: speech, piano, or a folder."),
 ]
+KeepTokens = Annotated[
+    bool,
+    typer.Option(
+        "--keep-tokens",
+        help="With --init: keep what it knows of single tokens though a tokenizer is another one, which was trained on "
+        "from its own.",
+    ),
+]
 
 
 @spelt_out
@@ -192,41 +201,46 @@ def train_lm(
     tokens: Tokens,
     run: Running,
     init: InitStage = None,
+    keep_tokens: KeepTokens = False,
 ) -> None:
     """Train one of the three stages on a token store."""
     from segue import parts
     from segue.fit import STAGES
 
     name, recipe = one_of("--stage", stage, tuple(STAGES)), run.begin()
-    chosen, begin = run.changed(recipe.stage(name)), _part_of(init, f"{name}_stage")
+    chosen, begin = run.changed(recipe.stage(name)), _beginning(init, f"{name}_stage", keep_tokens)
     with run.shown(f"{name} stage", can_shard=True) as (world, told):
         places = (recipe.num_coarse, tokens.data, tokens.valid, run.out, run.licence)
         parts.train_stage(name, chosen, *places, told, world=world, wandb=run.wandb, begin=begin)
 
 
 @spelt_out
-def train_parallel(tokens: Tokens, run: Running, init: InitStage = None) -> None:
+def train_parallel(tokens: Tokens, run: Running, init: InitStage = None, keep_tokens: KeepTokens = False) -> None:
     """Train the parallel acoustic decoder (SoundStorm) on a token store."""
     from segue import parts
 
-    chosen, begin = run.changed(run.begin().parallel), _part_of(init, "parallel")
+    chosen, begin = run.changed(run.begin().parallel), _beginning(init, "parallel", keep_tokens)
     with run.shown("parallel decoder", can_shard=True) as (world, told):
         parts.train_parallel(chosen, tokens.data, tokens.valid, run.out, run.licence, told, world, run.wandb, begin)
 
 
-def _part_of(name: str | None, role: str) -> Part | None:
+def _beginning(name: str | None, role: str, keep_tokens: bool) -> Beginning | None:
     """A trained part to begin with: of a bundled bundle, or in a folder of a bundle, an artifact or a run.
 
     Raises:
-        SegueError: if there is none.
+        SegueError: if there is none, or tokens are to be kept of nothing.
     """
     from segue.artifact import artifact_folder, load_part
     from segue.bundle import BUNDLED, bundled_names
+    from segue.lm.begin import Beginning
 
     if name is None:
+        if keep_tokens:
+            raise SegueError("--keep-tokens: there are no weights to keep them of; name some with --init")
         return None
     folder = BUNDLED / name if name in bundled_names() else Path(name)
-    return load_part(folder / role if (folder / role).is_dir() else artifact_folder(folder))
+    part = load_part(folder / role if (folder / role).is_dir() else artifact_folder(folder))
+    return Beginning(part, keep_tokens)
 
 
 def fit(

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue.codec.hearing import LoudnessDistance, StructureDistance
+
 MEL_WINDOWS = (128, 256, 512, 1024, 2048)
 MEL_BANDS = (10, 20, 40, 80, 128)
 COMPLEX_WINDOWS = (512, 1024)
@@ -46,20 +48,32 @@ class ReconstructionLoss(nn.Module):
         complex_weight: of the mean absolute difference of X |X|^-0.5, real and imaginary.
         wave_weight: of the mean absolute difference of the samples.
         log_weight: of the mean absolute difference of log magnitudes (natural logarithm); 0 leaves it out.
+        loudness_weight: of the distance in loudness (see `hearing`); 0 leaves it out.
+        structure_weight: of the distance in structure (see `hearing`); 0 leaves it out.
     """
 
     def __init__(
-        self, sample_rate: int, mel_weight: float, complex_weight: float, wave_weight: float, log_weight: float = 0.0
+        self,
+        sample_rate: int,
+        mel_weight: float,
+        complex_weight: float,
+        wave_weight: float,
+        log_weight: float = 0.0,
+        loudness_weight: float = 0.0,
+        structure_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.log_weight = log_weight
+        heard = {"loudness": (loudness_weight, LoudnessDistance), "structure": (structure_weight, StructureDistance)}
+        self.heard_weights = {name: weight for name, (weight, _) in heard.items() if weight}
+        self.heard = nn.ModuleDict({name: heard[name][1](sample_rate) for name in self.heard_weights})
         self.mel_weight, self.complex_weight, self.wave_weight = mel_weight, complex_weight, wave_weight
         for index, (window, bands) in enumerate(zip(MEL_WINDOWS, MEL_BANDS, strict=True)):
             self.register_buffer(f"window_{index}", torch.hann_window(window), persistent=False)
             self.register_buffer(f"filters_{index}", mel_filters(bands, window, sample_rate), persistent=False)
 
     def forward(self, wave: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Loss by name, each already weighted: `mel`, `complex`, `wave`, and `log` where it is wanted."""
+        """Loss by name, each already weighted: `mel`, `complex`, `wave`, and the others where they are wanted."""
         mel, phase, log = wave.new_zeros(()), wave.new_zeros(()), wave.new_zeros(())
         for index, size in enumerate(MEL_WINDOWS):
             window, filters = getattr(self, f"window_{index}"), getattr(self, f"filters_{index}")
@@ -79,7 +93,9 @@ class ReconstructionLoss(nn.Module):
             "complex": self.complex_weight * phase,
             "wave": self.wave_weight * F.l1_loss(wave, target),
         }
-        return losses | ({"log": self.log_weight * log / len(LOG_WINDOWS)} if self.log_weight else {})
+        if self.log_weight:
+            losses["log"] = self.log_weight * log / len(LOG_WINDOWS)
+        return losses | {name: self.heard_weights[name] * heard(wave, target) for name, heard in self.heard.items()}
 
 
 def _power(spectrum: Tensor) -> Tensor:

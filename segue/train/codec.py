@@ -30,7 +30,8 @@ from segue.train.optimiser import MovingAverage, adamw, set_rate
 
 Batch = tuple[Tensor, Tensor]
 STARTING_BATCHES = 16
-BALANCED = ("mel", "complex", "wave", "log", "adversarial", "feature_matching")
+HEARD = ("mel", "complex", "wave", "log", "loudness", "structure")
+BALANCED = (*HEARD, "adversarial", "feature_matching")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class CodecObjective:
         adversarial_start_step: discriminators join here; a negative number leaves them out.
         residual: of the energy that the codes' sum leaves of the latent, layer by layer.
         log: of log magnitudes of spectra as they are.
+        loudness: of loudness as PESQ has it (segue.codec.hearing).
+        structure: of levels that rise and fall together as ViSQOL has it (segue.codec.hearing).
         dropped_share: share of each batch's rows that lose their last layers.
         decoder_only: leave encoder and codebooks as they were: the codes, and all that was trained on them, stay valid.
         balanced: take the weights as shares of the pull at the output (see segue.train.balancer).
@@ -64,6 +67,8 @@ class CodecObjective:
     adversarial_start_step: int = 0
     residual: float = later(0.0)
     log: float = later(0.0)
+    loudness: float = later(0.0)
+    structure: float = later(0.0)
     dropped_share: float = later(0.5)
     balanced: bool = later(False)
     decoder_only: bool = later(False)
@@ -122,8 +127,7 @@ class CodecTraining:
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
         for layer in self.codec.quantizer.layers:
             layer.together = self.world.gather  # type: ignore[assignment]
-        weights = (objective.mel, objective.complex, objective.wave, objective.log)
-        losses = ReconstructionLoss(config.sample_rate, *weights)
+        losses = ReconstructionLoss(config.sample_rate, *(getattr(objective, name) for name in HEARD))
         self.balancer = None
         if objective.balanced:
             shares = {name: getattr(objective, name) for name in BALANCED}

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from segue.errors import SegueError
-from segue.lm.begin import begin_from
+from segue.lm.begin import Beginning, begin_from
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
 from segue.lm.stage import acoustic_stage, coarse_stage
@@ -32,7 +32,7 @@ def test_rows_of_new_tokens_stay_fresh(kind, new):
     trained, fresh = models(kind)
     before = {name: weight.detach().clone() for name, weight in fresh.named_parameters()}
     part = trained.to_part(SAME, {})
-    told = begin_from(fresh, part, SAME | {role: "other" for role in new})
+    told = begin_from(fresh, Beginning(part), SAME | {role: "other" for role in new})
     assert told == {"begun_from": part.fingerprint} | ({"new_tokens_of": new} if new else {})
     taken, kept = 0, 0
     for name, weight in fresh.named_parameters():
@@ -49,14 +49,23 @@ def test_rows_of_new_tokens_stay_fresh(kind, new):
 @pytest.mark.parametrize("kind", ["coarse", "parallel"])
 def test_the_same_tokenizers_give_the_same_model(kind):
     trained, fresh = models(kind)
-    begin_from(fresh, trained.to_part(SAME, {}), SAME)
+    begin_from(fresh, Beginning(trained.to_part(SAME, {})), SAME)
     assert fresh.to_part(SAME, {}).fingerprint == trained.to_part(SAME, {}).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["coarse", "parallel"])
+def test_tokens_that_are_nearly_the_same_can_be_kept(kind):
+    trained, fresh = models(kind)
+    part = trained.to_part(SAME, {})
+    told = begin_from(fresh, Beginning(part, keep_tokens=True), SAME | {"codec": "c2"})
+    assert told == {"begun_from": part.fingerprint, "other_tokens_of": ["codec"]}
+    assert fresh.to_part(SAME, {}).fingerprint == part.fingerprint
 
 
 def test_other_sizes_are_refused():
     trained, fresh = models("coarse")
     with pytest.raises(SegueError, match="--init: that coarse stage has other sizes than the coarse stage asked for"):
         config = dataclasses.replace(trained.config, width=2 * trained.config.width)
-        begin_from(StageModel(fresh.stage, config, torch.Generator()), trained.to_part(SAME, {}), SAME)
+        begin_from(StageModel(fresh.stage, config, torch.Generator()), Beginning(trained.to_part(SAME, {})), SAME)
     with pytest.raises(SegueError, match="describes no parallel decoder"):
-        begin_from(models("parallel")[0], trained.to_part(SAME, {}), SAME)
+        begin_from(models("parallel")[0], Beginning(trained.to_part(SAME, {})), SAME)
