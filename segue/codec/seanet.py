@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,9 @@ class SeanetConfig:
     kernel: int = 3
     activation: Literal["elu", "snake"] = later("elu")
     normalised: bool = later(False)
+
+
+Convolution = TypeVar("Convolution", nn.Conv1d, nn.ConvTranspose1d)
 
 
 class Snake(nn.Module):
@@ -103,12 +106,28 @@ def _norm(direction: Tensor) -> Tensor:
     return direction.flatten(1).norm(dim=1)[:, None, None]
 
 
+def _even(convolution: Convolution, terms: int, gain: float = 1.0) -> Convolution:
+    """First weights that leave sound as loud as it was, and no bias: what is added to it would drown it layer by layer.
+
+    Args:
+        convolution: its weights are drawn anew.
+        terms: products that an output is the sum of.
+        gain: how much louder the output is than the input.
+    """
+    nn.init.normal_(convolution.weight, std=gain * terms**-0.5)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
+
+
 class CausalConv(_Normalised):
     """A convolution that sees the past only: (B, C, n) -> (B, C', n / stride)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, gain: float = 1.0
+    ) -> None:
         super().__init__()
-        self.convolution = weight_norm(nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation))
+        convolution = nn.Conv1d(inputs, outputs, kernel, stride=stride, dilation=dilation)
+        self.convolution = weight_norm(_even(convolution, inputs * kernel, gain))
         self.past = (kernel - 1) * dilation - (stride - 1)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
@@ -121,7 +140,8 @@ class CausalTransposedConv(_Normalised):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.convolution = weight_norm(nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride))
+        convolution = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride)
+        self.convolution = weight_norm(_even(convolution, 2 * inputs))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         made, samples = self.convolution(x), x.shape[-1] * self.stride
@@ -181,7 +201,7 @@ class SeanetDecoder(nn.Module):
             layers += [_activation(config, channels), CausalTransposedConv(channels, channels // 2, stride)]
             channels //= 2
             layers += [ResidualUnit(channels, config, dilation) for dilation in config.dilations]
-        self.layers = nn.Sequential(*layers, _activation(config, channels), CausalConv(channels, 1, 7))
+        self.layers = nn.Sequential(*layers, _activation(config, channels), CausalConv(channels, 1, 7, gain=0.1))
 
     def forward(self, features: Tensor, memory: Memory | None = None) -> Tensor:
         return torch.tanh(_run(self.layers, features.transpose(1, 2), memory))[:, 0]
