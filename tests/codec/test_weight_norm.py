@@ -20,7 +20,7 @@ def weight_normalised(seed: int) -> SoundStream:
     with torch.no_grad():
         for name, weight in codec.named_parameters():
             if name.endswith("original0"):
-                weight *= 2  # gains that are not the norms of the directions
+                weight *= 1.2  # gains that are not the norms of the directions
     return codec
 
 
@@ -47,8 +47,8 @@ def test_an_artifact_is_folded_whatever_it_was_made_from():
     assert any("parametrizations" in name for name in split.tensors)
     again = SoundStream.from_part(split)
     with torch.no_grad():
-        assert torch.allclose(again.features(wave), loaded.features(wave), atol=5e-2)
-        assert torch.allclose(again.features(wave), trained.features(wave), atol=5e-2)
+        assert torch.allclose(again.features(wave), loaded.features(wave), atol=2e-2)
+        assert torch.allclose(again.features(wave), trained.features(wave), atol=2e-2)
 
 
 def test_training_goes_on_from_a_folded_artifact():
