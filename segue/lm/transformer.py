@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from segue.config import later
 from segue.errors import SegueError
-from segue.lm import window
+from segue.lm import attention, window
 from segue.lm.relative import RelativeBias
 from segue.lm.sequence import PositionScheme
 
@@ -164,6 +164,8 @@ class Block(nn.Module):
             turned = rotate(turned, rotation[:, None])
         queries, keys, values = turned[:, :heads], turned[:, heads:], mixed[:, heads + shared :]
         layer = (keys, values)
+        if allowed is None and attention.suits(queries):
+            return attention.causal(queries, keys, values).transpose(1, 2).flatten(2), layer
         if shared < heads:
             keys, values = (part.repeat_interleave(heads // shared, dim=1) for part in layer)
         if isinstance(allowed, list):
