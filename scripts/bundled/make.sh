@@ -41,11 +41,15 @@ tokenizers() {
         segue train codec --recipe tiny --out runs/codes --resume --precision $precision --licence "$speech; $piano" \
             "${sound[@]}" --set model.spectral.width=384 --set train.steps=24000 --set train.learning_rate=6e-4 \
             --set train.ema_decay=0.999 --set train.cooldown_fraction=0.35
-        segue train codec --recipe tiny --init runs/codes --out runs/codec --resume --precision $precision \
-            --licence "$speech; $piano" "${sound[@]}" --set objective.decoder_only=true \
+        local heard=(--set objective.loudness=0.5 --set objective.structure=0.5)
+        segue train codec --recipe tiny --init runs/codes --out runs/heard --resume --precision $precision \
+            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set train.steps=6000 --set train.learning_rate=5e-4 \
+            --set train.ema_decay=0.998 --set train.cooldown_fraction=0.6
+        segue train codec --recipe tiny --init runs/heard --out runs/codec --resume --precision $precision \
+            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set objective.decoder_only=true \
             --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \
-            --set objective.discriminators.wave_scales=0 --set train.steps=5500 --set train.learning_rate=3e-4 \
-            --set train.ema_decay=0.999 --set train.cooldown_fraction=0.4
+            --set objective.discriminators.wave_scales=0 --set train.steps=4000 --set train.learning_rate=3e-4 \
+            --set train.ema_decay=0.998 --set train.cooldown_fraction=0.4
     else
         segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \
             --data speech/train --valid speech/valid \
@@ -57,8 +61,8 @@ tokenizers() {
 
 stages() {
     local -A source=([speech]=joined [piano]=train)
-    segue tokenize "$1/valid" --out "tokens/$1-valid" --codec runs/codes --semantic "runs/$1-semantic"
-    segue tokenize "$1/${source[$1]}" --out "tokens/$1-train" --codec runs/codes --semantic "runs/$1-semantic"
+    segue tokenize "$1/valid" --out "tokens/$1-valid" --codec runs/heard --semantic "runs/$1-semantic"
+    segue tokenize "$1/${source[$1]}" --out "tokens/$1-train" --codec runs/heard --semantic "runs/$1-semantic"
     local tokens=(--data "tokens/$1-train" --valid "tokens/$1-valid")
     local -A runs=([semantic]=semantic-stage [coarse]=coarse-short [fine]=fine-stage)
     for stage in semantic coarse fine; do
