@@ -56,7 +56,8 @@ def begin_from(model: StageModel | ParallelModel, beginning: Beginning, requires
     if ours != theirs:
         asked = model.stage.name
         raise SegueError(f"--init: that {other.stage.name} stage has other sizes than the {asked} stage asked for")
-    others = sorted(role for role, fingerprint in requires.items() if part.requires.get(role) != fingerprint)
+    changed = (role for role, fingerprint in requires.items() if part.requires.get(role) != fingerprint)
+    others = sorted(role for role in changed if _rows(model, role))  # a semantic stage reads no codes
     new = [] if beginning.keep_tokens else others
     weights, known = dict(model.named_parameters()), dict(other.named_parameters())
     own = [(name, index, weights[name][index].clone()) for role in new for name, index in _rows(model, role)]

@@ -12,7 +12,7 @@ from segue.errors import SegueError
 from segue.lm.begin import Beginning, begin_from
 from segue.lm.model import StageModel
 from segue.lm.parallel import ParallelModel
-from segue.lm.stage import acoustic_stage, coarse_stage
+from segue.lm.stage import acoustic_stage, coarse_stage, semantic_stage
 
 SAME = {"semantic": "s1", "codec": "c1"}
 
@@ -59,6 +59,14 @@ def test_tokens_that_are_nearly_the_same_can_be_kept(kind):
     part = trained.to_part(SAME, {})
     told = begin_from(fresh, Beginning(part, keep_tokens=True), SAME | {"codec": "c2"})
     assert told == {"begun_from": part.fingerprint, "other_tokens_of": ["codec"]}
+    assert fresh.to_part(SAME, {}).fingerprint == part.fingerprint
+
+
+def test_a_stage_without_codes_does_not_mind_another_codec():
+    stage = semantic_stage(tiny.VOCAB, crop_seconds=1.0)
+    trained, fresh = (StageModel(stage, tiny.TRANSFORMER, tiny.rng(seed)) for seed in (1, 2))
+    part = trained.to_part(SAME, {})
+    assert begin_from(fresh, Beginning(part), SAME | {"codec": "c2"}) == {"begun_from": part.fingerprint}
     assert fresh.to_part(SAME, {}).fingerprint == part.fingerprint
 
 
