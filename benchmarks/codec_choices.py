@@ -52,7 +52,8 @@ REPORTED = 10
 NAMES = ("pesq_wb", "stoi", "visqol", "si_sdr_db", "distillmos")
 COUNTS = (3, 12)
 LATE_CODES = "objective.warm_steps=200"
-"""Where pairs are compared from scratch: SEANet's features collapse under codes that come before it has learnt much."""
+"""At most half of the steps. Where pairs are compared from scratch: SEANet's features collapse under codes that come
+before it has learnt much."""
 SLOWER = "train.learning_rate=0.0003"
 """At the recipe's rate Snake drives the wave into the limits of its last tanh within 100 steps, for good."""
 GOING_ON_RATE = 3e-4
@@ -203,7 +204,9 @@ def recipe_of(choice: Choice, steps: int, seed: int, place: Place) -> CodecRecip
         checkpoint_every=200,
     )
     recipe = replace(short, objective=replace(short.objective, warm_steps=warm), train=train)
-    return override(recipe, choice.sets)
+    recipe = override(recipe, choice.sets)
+    late = min(recipe.objective.warm_steps, steps // 2)
+    return replace(recipe, objective=replace(recipe.objective, warm_steps=late))
 
 
 def fresh(recipe: CodecRecipe, place: Place) -> CodecTraining:
@@ -320,7 +323,7 @@ def pace(choice: Choice, seed: int, place: Place, repeats: int = 6) -> float:
 
 def steps_of(choices: tuple[Choice, ...], steps: int, seed: int, place: Place) -> list[int]:
     """As many steps for each choice as fit the first one's time; measured once and kept."""
-    path = place.work / "pace.json"
+    path = place.work / f"pace-{place.device}-{place.precision}.json"
     kept = read_json(path, "pace") if path.exists() else {}
     if any(choice.name not in kept for choice in choices):
         kept = {choice.name: pace(choice, seed, place) for choice in choices}
@@ -332,10 +335,14 @@ def steps_of(choices: tuple[Choice, ...], steps: int, seed: int, place: Place) -
 
 
 def keep(path: Path, row: dict[str, Any]) -> None:
-    """Put a row in the JSON list, in place of one of the same comparison, choice, steps and seed."""
+    """Put a row in the JSON list, in place of one of the same comparison, choice, steps, seed and precision."""
     rows = json.loads(path.read_text()) if path.exists() else []
-    same = ("comparison", "choice", "asked_steps", "seed")
-    rows = [old for old in rows if any(old[key] != row[key] for key in same)] + [row]
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        names = ("comparison", "choice", "asked_steps", "seed")
+        return (*(row[name] for name in names), row["budget"].get("precision", "float32"))
+
+    rows = [old for old in rows if key(old) != key(row)] + [row]
     write_json(path, rows)
 
 

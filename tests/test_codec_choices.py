@@ -111,7 +111,15 @@ def test_a_choice_that_goes_on_has_the_sizes_of_what_it_goes_on_from(choices, tm
     save_part(SoundStream(config).to_part({}), tmp_path / "start")
     place = choices.Place(tmp_path, tmp_path, tmp_path / "start")
     for start, sizes in (("nothing", tiny.CODEC), ("pair", config), ("all", config)):
-        assert choices.recipe_of(choices.Choice("x", start=start), 12, 0, place).model == sizes
+        recipe = choices.recipe_of(choices.Choice("x", start=start), 12, 0, place)
+        assert recipe.model == sizes
+        assert recipe.train.learning_rate == (3e-4 if start == "all" else tiny_recipe().codec.train.learning_rate)
+
+
+def test_codebooks_start_at_half_of_a_short_training(choices, tmp_path):
+    place = choices.Place(tmp_path, tmp_path, tmp_path)
+    late = choices.Choice("x", (choices.LATE_CODES,))
+    assert [choices.recipe_of(late, steps, 0, place).objective.warm_steps for steps in (40, 400, 900)] == [20, 200, 200]
 
 
 def test_every_choice_is_one_that_can_be_made(choices, tmp_path):

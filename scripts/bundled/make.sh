@@ -43,8 +43,8 @@ tokenizers() {
             --set train.ema_decay=0.999 --set train.cooldown_fraction=0.35
         local heard=(--set objective.loudness=0.5 --set objective.structure=0.5)
         segue train codec --recipe tiny --init runs/codes --out runs/heard --resume --precision $precision \
-            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set train.steps=6000 --set train.learning_rate=5e-4 \
-            --set train.ema_decay=0.998 --set train.cooldown_fraction=0.6
+            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set train.steps=6000 \
+            --set train.learning_rate=5e-4 --set train.ema_decay=0.998 --set train.cooldown_fraction=0.6
         segue train codec --recipe tiny --init runs/heard --out runs/codec --resume --precision $precision \
             --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set objective.decoder_only=true \
             --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \

@@ -7,9 +7,10 @@ it leaves out. `StructureDistance` compares how the levels of neighbouring bands
 They are forms of the measures PESQ and ViSQOL that have gradients: a codec trained with them is to be judged also by
 measures that were not trained on.
 
-Source: ITU-T P.862 (2001), 10.2, in wideband as in P.862.2, without its alignments and compensations; as a loss, PMSQE
-(Martin-Donas et al., IEEE Signal Processing Letters 25, 2018). NSIM: Hines and Harte (Speech Communication 54, 2012);
-its spectrogram: ViSQOL (arXiv 2004.09584). Bark scale, hearing threshold: Zwicker and Terhardt (1980), Terhardt (1979).
+Source: ITU-T P.862 (2001), 10.2, in wideband, without its filters, alignments and compensations, at a level of all
+frequencies; as a loss, PMSQE (Martin-Donas et al., IEEE Signal Processing Letters 25, 2018). NSIM: Hines and Harte
+(Speech Communication 54, 2012); its spectrogram: ViSQOL (arXiv 2004.09584). Bark scale, hearing threshold: Zwicker and
+Terhardt (1980), Terhardt (1979).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ USUAL_POWER = 1e7
 SPLIT_FRAMES = 20
 """Of 16 ms: the stretch within which the worst frames lead."""
 GAMMATONE_BANDS = 24
+"""Between ViSQOL's 21 for speech and 32 for all sound."""
 LOWEST_HZ = 50.0
 STRUCTURE_WINDOW_SECONDS = 0.08
 FLOOR, RANGE, QUIET = -45.0, 45.0, 20.0
@@ -53,7 +55,7 @@ def _spectra(wave: Tensor, window: Tensor, hop: int) -> Tensor:
 
 
 class LoudnessDistance(nn.Module):
-    """P.862's disturbances, symmetric and asymmetric, in points of opinion: 0 is no difference, 4.5 is all there is.
+    """P.862's disturbances, symmetric and asymmetric, in points of opinion: 0 is no difference, 4.5 is much.
 
     Args:
         sample_rate: in Hz.
@@ -81,9 +83,9 @@ class LoudnessDistance(nn.Module):
         self.register_buffer("exponent", 0.23 * flatter, persistent=False)
         self.register_buffer("bands", share, persistent=False)
         tone = 29.54 * torch.sin(2 * math.pi * 1000.0 * torch.arange(4 * size) / sample_rate)[None]
-        self.bands *= 1e4 / float((_spectra(tone, self.window, size // 2) @ share).max())  # 40 dB, and 1 sone:
+        self.bands *= 1e4 / float((_spectra(tone, self.window, size // 2) @ share).max())  # 40 dB, and in all 1 sone:
         self.sone = 1.0
-        self.sone = 1.0 / float(self._loudness(self._density(tone)).max())
+        self.sone = 1.0 / (self.width * float(self._loudness(self._density(tone))[0, 0].sum()))
 
     def _density(self, wave: Tensor) -> Tensor:
         """Power by Bark band (B, F, bands)."""
@@ -110,7 +112,7 @@ class LoudnessDistance(nn.Module):
         ratio = ((ours + 50.0) / (theirs + 50.0)) ** 1.2
         added = torch.where(ratio < 3.0, torch.zeros_like(ratio), ratio.clamp(max=12.0))
         total = BARK_BANDS * self.width
-        symmetric = total * (apart.square().mean(dim=-1) + 1e-8).sqrt()
+        symmetric = total * (self.width * apart.square().mean(dim=-1) + 1e-8).sqrt()
         asymmetric = total * (apart.abs() * added).mean(dim=-1)
         weight = ((audible + 1e5) / 1e7) ** -0.04
         return 0.1 * _over_time(symmetric * weight) + 0.0309 * _over_time(asymmetric * weight)
@@ -118,8 +120,8 @@ class LoudnessDistance(nn.Module):
 
 def _over_time(disturbance: Tensor) -> Tensor:
     """(B, F) -> scalar: the worst frames lead within stretches, the mean of squares over them."""
-    kept = disturbance.clamp(max=45.0)
-    stretches = kept.unfold(-1, min(SPLIT_FRAMES, kept.shape[-1]), max(1, SPLIT_FRAMES // 2))
+    kept, step = disturbance.clamp(max=45.0), SPLIT_FRAMES // 2
+    stretches = F.pad(kept, (0, -kept.shape[-1] % step + step)).unfold(-1, SPLIT_FRAMES, step)
     worst = (stretches.pow(6).mean(dim=-1) + 1e-12).pow(1 / 6)
     return (worst.square().mean(dim=-1) + 1e-12).sqrt().mean()
 
@@ -146,7 +148,8 @@ class StructureDistance(nn.Module):
         window = torch.hann_window(size)
         response = (1.0 + ((hertz - centre) / width) ** 2) ** -4
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("bands", 2.0 * response / size**2, persistent=False)  # mean squares of samples
+        power = size * window.square().sum()  # so that a band holds mean squares of samples
+        self.register_buffer("bands", 2.0 * response / power, persistent=False)
         side = torch.tensor([0.1064, 0.7872, 0.1064])  # a Gaussian of deviation 0.5
         self.register_buffer("kernel", (side[:, None] * side)[None, None], persistent=False)
 

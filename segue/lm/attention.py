@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 STRETCH = 128
-LONGEST = 4096
+MOST_KEPT = 2**28
+"""Numbers that one call may keep for the way back: B * heads * L^2 / 2, in bfloat16 half a gigabyte."""
 
 
 def suits(queries: Tensor) -> bool:
-    """Whether `causal` is the faster way here: to train on a CPU in bfloat16, unless memory grew too much with L^2."""
+    """Whether `causal` is the faster way here: to train on a CPU in bfloat16, unless it kept too much."""
     trained = torch.is_grad_enabled() and queries.requires_grad
     low = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
-    return trained and low and queries.shape[2] <= LONGEST
+    return trained and low and queries.shape[:3].numel() * queries.shape[2] <= 2 * MOST_KEPT
 
 
 def causal(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -52,6 +54,7 @@ class _Causal(torch.autograd.Function):
         return made.view(queries.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         asked, known, said, made, *shares = ctx.saved_tensors
         pull = pull.reshape(asked.shape)

@@ -1,7 +1,7 @@
 """Begin a training with the weights of one that is done: to fine-tune it, or to carry it over to new tokenizers.
 
-The blocks are always kept; what a model knows of single tokens only where they come from the same tokenizer, or from
-one that was trained on from it, so that a token still means nearly what it did.
+The blocks are always kept; what a model knows of single tokens only where they come from the same tokenizer, or where
+the caller says that they still mean nearly what they did, as those of a tokenizer that was trained on do.
 Tables: (ids, r) of a stage, (Q, size + 1, r) and (vocab_size + 1, r) of the parallel decoder.
 """
 

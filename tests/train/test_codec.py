@@ -102,6 +102,17 @@ def test_the_loss_is_the_sum_of_what_is_named():
     assert step["loss"] == pytest.approx(sum(step[name] for name in named), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mel", "complex", "wave", "log", "loudness", "structure"])
+def test_each_weight_is_of_its_own_loss(name):
+    """Named alike in objective, report and balancer, whatever the order that they are passed on in."""
+    plain = {key: 1.0 for key in ("mel", "complex", "wave", "log", "loudness", "structure")}
+    one, two = (training(adversarial_start_step=-1, **plain | {name: weight}) for weight in (1.0, 3.0))
+    losses = [train(each, 1)[0] for each in (one, two)]
+    ratios = {key: losses[1][key] / losses[0][key] for key in plain}
+    assert ratios == pytest.approx({key: 3.0 if key == name else 1.0 for key in plain}, rel=1e-4)
+    assert training(adversarial_start_step=-1, balanced=True, **{name: 0.7}).balancer.weights[name] == 0.7
+
+
 def test_balanced_losses_train_too_and_go_on_after_a_stop():
     def one() -> CodecTraining:
         return training(balanced=True, adversarial_start_step=2)
