@@ -6,9 +6,9 @@
 DATA holds speech/{train,valid} and piano/{train,valid}; WORK takes the runs: each goes on where it was stopped, and
 one that two comparisons share is made once. Every choice of a comparison sees the same batches from the same seed.
 Steps are those of the tiny recipe's codec with warm-up, cool-down and averaging in proportion; `pairs-equal-compute`
-gives each choice as many as fit the time of the first one's. Some choices go on from a trained codec (`--start`) with
-all of it, which must have the recipe's sizes then, or with its encoder and decoder under a fresh quantizer: what tells
-codes apart only shows once encoder and decoder know their work.
+gives each choice as many as fit the time of the first one's. Some choices go on from a trained codec (`--start`), in
+its sizes, with all of it, or with its encoder and decoder under a fresh quantizer: what tells codes apart only shows
+once encoder and decoder know their work.
 
 wave (N,) -> codes (1, q, T) -> wave (N,). Scored are the exported weights: held-out losses by name (8 batches each of
 speech and piano), and PESQ-WB, STOI, ViSQOL, SI-SDR and DistillMOS of `--limit` utterances at 3 and 12 codebooks. They
@@ -38,8 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from segue.artifact import ARTIFACT, full, load_part, read_json, save_part, written_file
 from segue.bundle import BUNDLED
 from segue.codec.health import codebook_health
-from segue.codec.soundstream import SoundStream
-from segue.config import override, to_disk
+from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.config import from_dict, override, to_disk
 from segue.data.clips import Clips
 from segue.errors import SegueError
 from segue.recipes import CodecRecipe, tiny
@@ -190,7 +190,7 @@ def recipe_of(choice: Choice, steps: int, seed: int, place: Place) -> CodecRecip
     """
     short = tiny().codec
     if choice.start != "nothing":
-        sizes = SoundStream.from_part(load_part(place.start, "codec")).config
+        sizes = from_dict(CodecConfig, load_part(place.start, "codec").config, "codec", complete=True)
         short = replace(short, model=sizes)
     warm = 0 if choice.start == "all" else min(short.objective.warm_steps, steps // 6)
     train = replace(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from segue.codec.losses import stft
+from segue.codec.stft import stft
 from segue.config import later
 from segue.errors import SegueError
 

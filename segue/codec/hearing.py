@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segue.codec.stft import stft
+
 BARK_BANDS = 49
 LOUDNESS_WINDOW_SECONDS = 0.032
 USUAL_POWER = 1e7
@@ -50,7 +52,7 @@ def threshold_db(hertz: Tensor) -> Tensor:
 def _spectra(wave: Tensor, window: Tensor, hop: int) -> Tensor:
     """Power spectra (B, F, bins) of a wave (B, N), of whole frames; a wave shorter than one is filled up with zeros."""
     wave = F.pad(wave, (0, max(0, window.numel() - wave.shape[-1])))
-    spectrum = torch.fft.rfft(wave.unfold(-1, window.numel(), hop) * window)
+    spectrum = stft(wave, window, hop, padded=False)
     return spectrum.real.square() + spectrum.imag.square()
 
 

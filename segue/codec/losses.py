@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segue.codec.hearing import LoudnessDistance, StructureDistance
+from segue.codec.stft import stft
 
 MEL_WINDOWS = (128, 256, 512, 1024, 2048)
 MEL_BANDS = (10, 20, 40, 80, 128)
@@ -30,13 +31,6 @@ def mel_filters(bands: int, window: int, sample_rate: int) -> Tensor:
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
     return torch.minimum(rising, falling).clamp(min=0.0)
-
-
-def stft(wave: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Complex spectra (B, F, bins) of a wave (B, N)."""
-    size = window.numel()
-    frames = F.pad(wave, (size - hop, size - hop)).unfold(-1, size, hop)
-    return torch.fft.rfft(frames * window)
 
 
 class ReconstructionLoss(nn.Module):

@@ -161,7 +161,10 @@ class ResidualUnit(nn.Module):
         super().__init__()
         self.before, self.between = _activation(config, channels), _activation(config, channels // 2)
         self.dilated = CausalConv(channels, channels // 2, config.kernel, dilation=dilation)
-        self.pointwise = CausalConv(channels // 2, channels, 1)
+        units = len(config.strides) * len(config.dilations)
+        self.pointwise = CausalConv(
+            channels // 2, channels, 1, gain=units**-0.5
+        )  # all of them add no more than one would
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         return x + self.pointwise(self.between(self.dilated(self.before(x), memory)))

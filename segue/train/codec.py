@@ -127,7 +127,8 @@ class CodecTraining:
         self._judgement = self.world.wrap(_Judgement(self.discriminators))
         for layer in self.codec.quantizer.layers:
             layer.together = self.world.gather  # type: ignore[assignment]
-        losses = ReconstructionLoss(config.sample_rate, *(getattr(objective, name) for name in HEARD))
+        weights = {f"{name}_weight": getattr(objective, name) for name in HEARD}
+        losses = ReconstructionLoss(config.sample_rate, **weights)
         self.balancer = None
         if objective.balanced:
             shares = {name: getattr(objective, name) for name in BALANCED}

@@ -13,8 +13,8 @@ from segue.codec.losses import (
     feature_distances,
     generator_loss,
     mel_filters,
-    stft,
 )
+from segue.codec.stft import stft
 from segue.errors import SegueError
 
 SMALL = DiscriminatorConfig(stft_windows=(128, 256), stft_channels=4, wave_scales=2, wave_channels=4, periods=(2, 3))
@@ -63,7 +63,9 @@ def test_losses_reach_the_wave_even_through_silence():
 
 def test_spectra_and_filters_have_their_shapes():
     spectra = stft(torch.randn(2, 1600), torch.hann_window(256), 64)
-    assert spectra.shape[0] == 2 and spectra.shape[2] == 129
+    assert spectra.shape == (2, 28, 129)
+    within = stft(torch.ones(1, 1600), torch.ones(256), 64, padded=False)
+    assert within.shape == (1, 22, 129) and within[..., 0].real.eq(256).all()
     filters = mel_filters(20, 512, 16_000)
     assert filters.shape == (257, 20) and (filters >= 0).all() and (filters.sum(0) > 0).all()
 

@@ -97,13 +97,12 @@ def test_normalised_features_stream_and_keep_their_size():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = SeanetEncoder(dataclasses.replace(tiny.CODEC.seanet, normalised=True), 320).eval()
-    wave, memory = tiny.waves(2, 0.4), {}
+    wave, memory = torch.randn(2, 6400, generator=tiny.rng()), {}  # silence has no size to keep
     with torch.no_grad():
         whole = encoder(wave)
         pieces = [encoder(piece, memory) for piece in wave.split(320 * 5, dim=1)]
     assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-5)
-    sizes = whole.std(dim=-1, correction=0)
-    assert float(sizes.max()) < 1.01 and float(sizes.median()) > 0.95
+    assert torch.allclose(whole.std(dim=-1, correction=0), torch.ones(whole.shape[:2]), atol=0.05)
 
 
 def test_the_first_weights_let_the_sound_through():
@@ -114,7 +113,7 @@ def test_the_first_weights_let_the_sound_through():
     with torch.no_grad():
         features = codec.features(0.07 * torch.randn(2, 16_000, generator=tiny.rng()))
         made = codec.decoder(features)
-    assert features.std(dim=1).mean() > features.mean(dim=1).abs().mean()
+    assert 0.02 < features.std(dim=1).mean() < 0.2  # 0.0008 with PyTorch's first weights
     assert 0.01 < made.std() < 0.5 and made.mean().abs() < 0.2 * made.std()
 
 
