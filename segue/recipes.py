@@ -38,7 +38,8 @@ class SemanticRecipe:
         model: encoder, objective, layer and number of clusters.
         cluster_batches: batches of sound that k-means sees.
         train: how long and how fast.
-        rounds: times that the encoder goes on with the tokenizer made of it so far as its teacher.
+        rounds: times that the encoder goes on with the tokenizer made of it so far as its teacher; after a recurrent
+            encoder it is a Conformer that is taught.
         round_share: steps of a round as a share of the first training's.
         teacher_layer: block that is clustered after the first training; later ones cluster the model's own.
     """
@@ -59,7 +60,11 @@ class SemanticRecipe:
         if number == 0:
             layer = self.model.tokenizer.layer if self.rounds == 0 else self.teacher_layer
             return replace(self.model, tokenizer=replace(self.model.tokenizer, layer=layer)), self.train
-        taught = replace(self.model, objective=replace(self.model.objective, kind="teacher"))
+        taught = replace(
+            self.model,
+            objective=replace(self.model.objective, kind="teacher"),
+            tokenizer=replace(self.model.tokenizer, recurrent=None),
+        )
         return taught, replace(self.train, steps=max(1, round(self.round_share * self.train.steps)))
 
 

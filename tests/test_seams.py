@@ -20,7 +20,7 @@ from segue.semantic.tokenizer import SemanticTokenizer
 LOOKAHEAD_SAMPLES = 480
 KINDS = {"spectral": {}, "seanet": {}, "plain": {"quantizer": "plain", "latent_width": 6}}
 CODECS = [*KINDS, *bundled_names()]
-TOKENIZERS = ["random", *bundled_names()]
+TOKENIZERS = ["random", "recurrent", *bundled_names()]
 ENCODERS = ["hubert", "wavlm", "wav2vec2", "wav2vec2-bert", "mert_model"]
 
 
@@ -35,7 +35,7 @@ def made(seam: str, name: str):
         part = load_parts(BUNDLED / name)[seam]
         return SoundStream.from_part(part) if seam == "codec" else SemanticTokenizer.from_part(part)
     if seam == "semantic":
-        return tiny.make_semantic()
+        return tiny.make_semantic(config=tiny.PREDICTIVE if name == "recurrent" else tiny.SEMANTIC)
     return tiny.make_codec("seanet" if name == "seanet" else "spectral", **KINDS[name])
 
 

@@ -24,6 +24,7 @@ from segue.lm.stage import acoustic_stage, coarse_stage, fine_stage, semantic_st
 from segue.lm.transformer import TransformerConfig
 from segue.semantic.conformer import EncoderConfig
 from segue.semantic.objective import ObjectiveConfig
+from segue.semantic.recurrent import RecurrentConfig
 from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig
 from segue.train.codec import CodecObjective
 from segue.train.semantic import SemanticConfig, SemanticTraining
@@ -55,6 +56,12 @@ SEMANTIC = SemanticConfig(
         context_frames=20,
     ),
     ObjectiveConfig(entries=8, codebooks=1, codebook_size=16, contrastive_width=8, projection_width=4),
+)
+PREDICTIVE = SemanticConfig(
+    replace(SEMANTIC.tokenizer, recurrent=RecurrentConfig(mel_bands=16, width=16, depth=2), centre_frames=0),
+    replace(SEMANTIC.objective, kind="cpc", horizon=3),
+    warp=1.1,
+    colour=0.2,
 )
 TRANSFORMER = TransformerConfig(width=16, depth=1, heads=2, feedforward=16, embedding_width=8)
 PARALLEL = ParallelConfig(width=16, depth=1, heads=2, feedforward=1, conv_width=3, embedding_width=8)
@@ -119,9 +126,9 @@ def make_codec(pair: str = "spectral", seed: int = 0, **changes: Any) -> SoundSt
     return SoundStream.from_part(codec.to_part({"hours": 0.0, "steps": 0, "licence": "none"}))
 
 
-def make_semantic(seed: int = 0) -> SemanticTokenizer:
+def make_semantic(seed: int = 0, config: SemanticConfig = SEMANTIC) -> SemanticTokenizer:
     """A tokenizer of random weights and real centroids."""
-    training = SemanticTraining(SEMANTIC, seed)
+    training = SemanticTraining(config, seed)
 
     def batches(k: int) -> tuple[Tensor, Tensor]:
         wave = waves(2, 1.0, seed=k)

@@ -24,7 +24,8 @@ from segue.recipes import Recipe
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import SAMPLE_RATE, STACK
 from segue.semantic.objective import Objective
-from segue.semantic.tokenizer import SemanticTokenizer
+from segue.semantic.recurrent import RecurrentEncoder
+from segue.semantic.tokenizer import SemanticTokenizer, encoder_of
 from segue.train.loop import TrainConfig
 from segue.train.throughput import cpu_attention
 
@@ -103,17 +104,19 @@ def _codec(recipe: Recipe) -> Cost:
 
 def _semantic(recipe: Recipe) -> Cost:
     config, train = recipe.semantic.model, recipe.semantic.train
-    encoder = config.tokenizer.encoder
+    sizes = config.tokenizer.sizes
 
     def build() -> nn.Module:
-        return nn.ModuleList([Encoder(encoder), Objective(encoder, config.objective)])
+        return nn.ModuleList([encoder_of(sizes), Objective(sizes, config.objective)])
 
     def through(modules: nn.Module) -> Tensor:
         network, objective = modules.children()
-        assert isinstance(network, Encoder) and isinstance(objective, Objective)
+        assert isinstance(network, Encoder | RecurrentEncoder) and isinstance(objective, Objective)
         frames = round(train.crop_seconds * SAMPLE_RATE / SemanticTokenizer.hop_length)
-        subsampled = network.subsampling(torch.zeros(1, STACK * frames, encoder.mel_bands))
+        subsampled = network.subsampling(torch.zeros(1, STACK * frames, sizes.mel_bands))
         hidden = network(subsampled)[-1]
+        if objective.predictive is not None:
+            return objective.predictive(subsampled, hidden, torch.ones(hidden.shape[:2], dtype=torch.bool))[0]
         return objective.prediction.head(hidden).square().sum()
 
     return _counted(build, through, train)

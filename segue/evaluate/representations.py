@@ -1,6 +1,6 @@
 """Everything that a suite compares, computed once a recording: MFCC, the encoder's layers, semantic tokens and codes.
 
-wave (N,) -> mfcc (T100, 13) at 100 Hz; layers (T_s, D) a block; tokens (T_s,); codes (Q, T). Frames of a recording at
+wave (N,) -> mfcc (T100, 13) at 100 Hz; layers (T_l, D) a block; tokens (T_s,); codes (Q, T). Frames of a recording at
 any instant are those that cover it.
 """
 
@@ -33,7 +33,7 @@ class Encoded:
         recording: it.
         spans: what is said or played in it.
         mfcc: (T100, 13), less their mean over the recording.
-        layers: (T_s, D) a block of the encoder, likewise.
+        layers: (T_l, D) a block of the encoder, likewise.
         tokens: (T_s,).
         codes: (Q, T).
         semantic_seconds: that the semantic tokenizer worked on it.
@@ -123,7 +123,7 @@ def sweep(semantic: Tokenizer, count: int) -> list[Representation]:
     def of_layer(index: int) -> Callable[[Encoded], Tensor]:
         return lambda encoded: encoded.layers[index]
 
-    return [Representation(f"layer {index + 1}", semantic.frame_rate, of_layer(index)) for index in range(count)]
+    return [Representation(f"layer {index + 1}", semantic.layer_rate, of_layer(index)) for index in range(count)]
 
 
 def middles(row: Representation, encoded: Sequence[Encoded]) -> Tensor:

@@ -77,6 +77,11 @@ class EncoderConfig:
         """Blocks altogether."""
         return self.contrastive_depth + self.masked_depth
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Blocks whose output the objective asks for."""
+        return (self.contrastive_depth - 1, self.depth - 1)
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -190,6 +195,9 @@ class Subsampling(nn.Module):
 
 class Encoder(nn.Module):
     """Subsampling and the first `depth` Conformer blocks (all of them unless said otherwise)."""
+
+    rate = 1
+    """Frames a token."""
 
     def __init__(self, config: EncoderConfig, depth: int | None = None) -> None:
         super().__init__()

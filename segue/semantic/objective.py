@@ -4,7 +4,8 @@ Two questions are asked of the hidden frames. Contrastive: which of the utteranc
 quantised targets that are learnt too (w2v-BERT's lower module). Masked prediction: which discrete id is this, where
 ids are the learnt ones (w2v-BERT's upper module) or those of a frozen random projection (BEST-RQ; can't collapse).
 `kind` picks: "w2v-bert": contrastive + learnt ids; "best-rq": frozen ids alone; "hybrid": contrastive + frozen ids;
-"teacher": the tokens of an earlier tokenizer alone, asked of the frames that are shown as well.
+"teacher": the tokens of an earlier tokenizer alone, asked of the frames that are shown as well. "cpc" hides nothing
+and asks a recurrent encoder for what comes next (segue.semantic.predictive).
 
 Shapes: log-mel (B, 4T, bands) normalised; hidden (B, T, width); valid, masked (B, T) bool; ids (..., codebooks).
 Source: w2v-BERT, arXiv 2108.06209, section 3; wav2vec 2.0, arXiv 2006.11477, section 3; BEST-RQ, arXiv 2202.01855,
@@ -24,6 +25,8 @@ from segue.config import later
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
 from segue.semantic.features import STACK
+from segue.semantic.predictive import Predictive
+from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ObjectiveConfig:
         kind: which targets; see the head of this file.
         mask_start: chance that a hidden span starts at a frame.
         mask_frames: length of a span, 40 ms each.
-        temperature: of the contrastive softmax.
+        temperature: of the contrastive and the predictive softmax.
         contrastive_width: size of the vectors compared.
         groups: codebooks of the learnt product quantiser.
         entries: entries in each of them.
@@ -44,9 +47,10 @@ class ObjectiveConfig:
         codebooks: frozen codebooks, each with its own projection.
         codebook_size: entries in each.
         shown_weight: weight of the frames that are not hidden, where a teacher's tokens are asked.
+        horizon: frames of 20 ms ahead that "cpc" asks for.
     """
 
-    kind: Literal["w2v-bert", "best-rq", "hybrid", "teacher"] = "hybrid"
+    kind: Literal["w2v-bert", "best-rq", "hybrid", "teacher", "cpc"] = "hybrid"
     mask_start: float = 0.12
     mask_frames: int = 4
     temperature: float = 0.1
@@ -59,8 +63,11 @@ class ObjectiveConfig:
     codebooks: int = 4
     codebook_size: int = 256
     shown_weight: float = later(0.5)
+    horizon: int = later(6)
 
     def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise SegueError(f"objective.horizon {self.horizon}: at least one frame ahead")
         if not 0 < self.mask_start < 1 or self.mask_frames < 1:
             raise SegueError(f"objective: mask_start {self.mask_start} must be in (0, 1) and mask_frames at least 1")
 
@@ -224,46 +231,65 @@ class Objective(nn.Module):
         teacher_size: tokens of the teacher; None where there is none.
 
     Raises:
-        SegueError: if the kind asks for a teacher and there is none, or the other way round.
+        SegueError: if the kind asks for a teacher and there is none, or the other way round; if the encoder is
+            recurrent and the kind not cpc, or the other way round.
     """
 
-    def __init__(self, encoder: EncoderConfig, config: ObjectiveConfig, teacher_size: int | None = None) -> None:
+    def __init__(
+        self, encoder: EncoderConfig | RecurrentConfig, config: ObjectiveConfig, teacher_size: int | None = None
+    ) -> None:
         super().__init__()
         if (config.kind == "teacher") != (teacher_size is not None):
             raise SegueError(f"objective.kind {config.kind}: a teacher's tokens are for kind teacher, and for it alone")
+        if (config.kind == "cpc") != isinstance(encoder, RecurrentConfig):
+            raise SegueError(f"objective.kind {config.kind}: cpc is for a recurrent encoder, and that for cpc alone")
         self.config = config
+        self.predictive: Predictive | None = None
+        self.frozen: RandomProjectionQuantizer | None = None
+        if isinstance(encoder, RecurrentConfig):
+            self.predictive = Predictive(encoder.width, config.horizon, config.temperature)
+            return
         self.contrastive_depth = encoder.contrastive_depth
         self.mask_vector = nn.Parameter(torch.randn(encoder.width) * 0.1)
         learnt, contrasts = config.kind == "w2v-bert", config.kind in ("w2v-bert", "hybrid")
         self.contrastive = Contrastive(encoder.width, config) if contrasts else None
-        self.frozen = (
-            None
-            if learnt or teacher_size is not None
-            else RandomProjectionQuantizer(
+        if not learnt and teacher_size is None:
+            self.frozen = RandomProjectionQuantizer(
                 encoder.mel_bands, config.projection_width, config.codebooks, config.codebook_size
             )
-        )
         codebooks, entries = (config.groups, config.entries) if learnt else (config.codebooks, config.codebook_size)
         if teacher_size is not None:
             codebooks, entries = 1, teacher_size
         self.prediction = MaskedPrediction(encoder.width, codebooks, entries)
 
     def forward(
-        self, encoder: Encoder, log_mel: Tensor, valid: Tensor, rng: torch.Generator, tokens: Tensor | None = None
+        self,
+        encoder: Encoder | RecurrentEncoder,
+        log_mel: Tensor,
+        valid: Tensor,
+        rng: torch.Generator,
+        tokens: Tensor | None = None,
+        recorded: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch.
 
         Args:
             encoder: what learns.
-            log_mel: (B, 4T, bands), normalised.
+            log_mel: (B, 4T, bands), normalised: what the encoder hears.
             valid: (B, T) bool, True on real frames.
             rng: draws spans and Gumbel noise, on the CPU.
             tokens: (B, T) of the teacher, where there is one.
+            recorded: (B, 4T, bands), what predictions are compared with, if that isn't what is heard.
 
         Returns:
             The loss, and metrics as scalar tensors: losses, accuracies on hidden frames, codebook perplexities.
         """
         config = self.config
+        if self.predictive is not None:
+            heard = encoder.subsampling(log_mel)
+            targets = heard if recorded is None else encoder.subsampling(recorded)
+            known = valid.repeat_interleave(targets.shape[1] // valid.shape[1], dim=1)
+            return self.predictive(targets, encoder(heard, valid)[-1], known)
         masked = span_mask(valid, config.mask_start, config.mask_frames, rng)
         clean = encoder.subsampling(log_mel)
         corrupted = torch.where(masked[..., None], self.mask_vector, clean)

@@ -227,6 +227,11 @@ class PretrainedTokenizer(nn.Module):
             tokens[row, : len(own)] = own
         return tokens
 
+    @property
+    def layer_rate(self) -> float:
+        """Frames a second of `activations`, in Hz."""
+        return self.frame_rate
+
     def activations(self, wave: Tensor) -> list[Tensor]:
         """The output (T, D) of each block that is run, for a wave (N,)."""
         return self.encoder.activations(wave)

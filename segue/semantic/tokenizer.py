@@ -1,6 +1,7 @@
 """Wave to semantic tokens: log-mel, encoder up to one layer, nearest centroid. Needs torch alone.
 
-Shapes: wave (B, N) mono float32 at 16 kHz; tokens (B, T) int64 at 25 Hz, T = ceil(N / 640).
+Shapes: wave (B, N) mono float32 at 16 kHz; tokens (B, T) int64 at 25 Hz, T = ceil(N / 640); hidden (B, rate * T, D),
+`rate` frames of the encoder a token, whose mean is clustered.
 Source: AudioLM, arXiv 2209.03143, section 3.2 and 4.2.
 """
 
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segue.artifact import Part, full, half
-from segue.config import from_dict, to_dict
+from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
-from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, LogMel, frame_mask
+from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, frame_mask
 from segue.semantic.kmeans import nearest
+from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 from segue.units import samples_to_frames
 
 PART_KIND = "semantic"
@@ -36,6 +38,7 @@ class TokenizerConfig:
         context_frames: and each chunk sees so many frames of its neighbours on either side.
         centre_frames: activations are clustered less their mean over so many frames on either side, which takes the
             voice and the room away and leaves what changes; 0 clusters them as they are.
+        recurrent: sizes of a recurrent encoder, which then stands for the Conformer of `encoder`.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -44,12 +47,18 @@ class TokenizerConfig:
     chunk_frames: int = 500
     context_frames: int = 100
     centre_frames: int = 25
+    recurrent: RecurrentConfig | None = later(None)  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        if not 0 <= self.layer < self.encoder.depth:
-            raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.encoder.depth - 1}")
+        if not 0 <= self.layer < self.sizes.depth:
+            raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.sizes.depth - 1}")
         if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0 or self.centre_frames < 0:
             raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1, context and centre_frames 0")
+
+    @property
+    def sizes(self) -> EncoderConfig | RecurrentConfig:
+        """Of the encoder that there is."""
+        return self.encoder if self.recurrent is None else self.recurrent
 
 
 class SemanticTokenizer(nn.Module):
@@ -71,11 +80,11 @@ class SemanticTokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.vocab_size = config.vocab_size
-        self.features = LogMel(config.encoder.mel_bands)
-        self.encoder = Encoder(config.encoder, depth=config.layer + 1)
+        self.features = LogMel(config.sizes.mel_bands)
+        self.encoder = encoder_of(config.sizes, config.layer + 1)
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.zeros(config.encoder.width))
-        self.register_buffer("centroids", torch.zeros(config.vocab_size, config.encoder.width))
+            self.register_buffer(name, torch.zeros(config.sizes.width))
+        self.register_buffer("centroids", torch.zeros(config.vocab_size, config.sizes.width))
         try:
             self.load_state_dict(full(tensors))
         except RuntimeError as error:
@@ -126,20 +135,24 @@ class SemanticTokenizer(nn.Module):
 
     def tokens_of(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (B, T) of log-mel (B, 4T, bands) at once; frames beyond `lengths` (B,) samples are 0."""
-        subsampled = self.encoder.subsampling(log_mel)
-        valid = frame_mask(lengths, subsampled.shape[1])
-        hidden = centred(self.encoder(subsampled, valid)[-1], valid, self.config.centre_frames)
+        valid = frame_mask(lengths, log_mel.shape[1] // STACK)
+        hidden = token_features(self.encoder, log_mel, valid, self.config.layer, self.config.centre_frames)
         return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
+
+    @property
+    def layer_rate(self) -> float:
+        """Frames a second of `activations`, in Hz."""
+        return self.frame_rate * self.encoder.rate
 
     @torch.inference_mode()
     def activations(self, wave: Tensor) -> list[Tensor]:
-        """The output (T, D) of each block up to the clustered one, for a wave (N,), all of it at once."""
+        """The output (rate * T, D) of each block up to the clustered one, for a wave (N,), all of it at once."""
         outputs = self.encoder(self.encoder.subsampling(self.features(wave[None].float())))
         return [output[0] for output in outputs]
 
     def to_part(self, card: dict[str, Any]) -> Part:
         """As an artifact; `card` says what it was trained on and does not enter the fingerprint."""
-        return Part(PART_KIND, to_dict(self.config), half(self.state_dict()), card=card)
+        return Part(PART_KIND, to_disk(self.config), half(self.state_dict()), card=card)
 
     @classmethod
     def from_part(cls, part: Part) -> SemanticTokenizer:
@@ -151,6 +164,30 @@ class SemanticTokenizer(nn.Module):
         if part.kind != PART_KIND:
             raise SegueError(f"a {part.kind} artifact, a {PART_KIND} was asked for")
         return cls(from_dict(TokenizerConfig, part.config, "semantic", complete=True), part.tensors)
+
+
+def encoder_of(sizes: EncoderConfig | RecurrentConfig, depth: int | None = None) -> Encoder | RecurrentEncoder:
+    """The encoder of these sizes, or its first `depth` blocks."""
+    return RecurrentEncoder(sizes, depth) if isinstance(sizes, RecurrentConfig) else Encoder(sizes, depth)
+
+
+def token_features(
+    encoder: Encoder | RecurrentEncoder, log_mel: Tensor, valid: Tensor, layer: int, centre_frames: int
+) -> Tensor:
+    """What is clustered: a layer's output, one vector a token.
+
+    Args:
+        encoder: of at least `layer` + 1 blocks.
+        log_mel: (B, 4T, bands), normalised.
+        valid: (B, T), false where a row has ended.
+        layer: counted from 0.
+        centre_frames: as of `centred`.
+
+    Returns:
+        (B, T, D).
+    """
+    hidden = encoder(encoder.subsampling(log_mel), valid, layer + 1)[-1]
+    return centred(hidden.unflatten(1, (-1, encoder.rate)).mean(2), valid, centre_frames)
 
 
 def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:

@@ -6,8 +6,9 @@
     training.finish(batches, 200, seed=0)     # k-means on what will be shipped
     part = training.export(card)
 
-With a teacher, an earlier tokenizer, the encoder goes on from the teacher's weights and learns to name the teacher's
-tokens of the sound as it is, while it hears the sound as another voice would have made it (segue.semantic.perturb).
+With a teacher, an earlier tokenizer, the encoder goes on from the teacher's weights, if it is of the same sizes, and
+learns to name the teacher's tokens of the sound as it is, while it hears the sound as another voice would have made it
+(segue.semantic.perturb). So it does where it predicts what comes next: that is asked for as it was recorded.
 
 Shapes: a batch is wave (b, N) mono float32 at 16 kHz and lengths (b,) int64 in samples: this process's rows of B.
 
@@ -27,14 +28,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from segue.artifact import Part, full, half
-from segue.config import later, to_dict
+from segue.config import later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import SAMPLE_RATE, STACK, LogMel, Moments, frame_mask
 from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.perturb import Draws, Perturbation
-from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, centred
+from segue.semantic.recurrent import RecurrentEncoder
+from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, token_features
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, adamw, set_rate
@@ -54,8 +56,8 @@ class SemanticConfig:
         objective: what the encoder learns from.
         gain_db: each crop is made louder or softer by up to so many decibels.
         noise_db: white noise is added this far below full scale; -inf is written as -200.
-        warp: with a teacher, formants and pitch are moved up or down by at most this factor; 1 for music.
-        colour: with a teacher, deviation of the random curve over the mel bands, in theirs.
+        warp: with a teacher and in "cpc", formants and pitch are moved up or down by at most this factor; 1 for music.
+        colour: and this is the deviation of the random curve over the mel bands, in theirs.
     """
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -76,11 +78,12 @@ class _Learner(nn.Module):
     def __init__(self, config: SemanticConfig, accumulate: int, world: World, teacher_size: int | None) -> None:
         super().__init__()
         self.accumulate, self.world = accumulate, world
-        bands = config.tokenizer.encoder.mel_bands
-        self.features = LogMel(bands)
-        self.encoder = Encoder(config.tokenizer.encoder)
-        self.objective = Objective(config.tokenizer.encoder, config.objective, teacher_size)
-        self.perturbation = None if teacher_size is None else Perturbation(bands, config.warp, config.colour)
+        sizes = config.tokenizer.sizes
+        self.features = LogMel(sizes.mel_bands)
+        self.encoder = encoder_of(sizes)
+        self.objective = Objective(sizes, config.objective, teacher_size)
+        as_it_is = config.objective.kind not in ("teacher", "cpc")
+        self.perturbation = None if as_it_is else Perturbation(sizes.mel_bands, config.warp, config.colour)
 
     def forward(
         self,
@@ -99,16 +102,21 @@ class _Learner(nn.Module):
             log_mel = self.world.gather(own)
             valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
             asked = None if tokens is None else self.world.gather(tokens)
-            return self.objective(shared if shared.needed else self.encoder, log_mel, valid, rng, asked)
+            encoder = shared if shared.needed else self.encoder
+            if self.objective.predictive is None:
+                return self.objective(encoder, log_mel, valid, rng, asked)
+            recorded = None if draws is None else self.world.gather(self.features(wave, lengths))
+        with self.world.autocast():
+            return self.objective(encoder, log_mel, valid, rng, recorded=recorded)
 
 
 class _SharedEncoder:
     """An encoder as the objective knows it, which takes the own rows alone, in parts, and gives those of all."""
 
-    def __init__(self, encoder: Encoder, accumulate: int, world: World) -> None:
+    def __init__(self, encoder: Encoder | RecurrentEncoder, accumulate: int, world: World) -> None:
         self.subsampling = encoder.subsampling
         self._encoder, self._accumulate, self._world = encoder, accumulate, world
-        self._asked = (encoder.config.contrastive_depth - 1, encoder.config.depth - 1)
+        self._asked = encoder.config.asked
         self.needed = accumulate * world.size > 1 or world.hardware.precision != "float32"
 
     def __call__(self, subsampled: Tensor, valid: Tensor) -> list[Tensor]:
@@ -158,7 +166,7 @@ class SemanticTraining:
         self.teacher = teacher if teacher is None else copy.deepcopy(teacher).to(self.device)
         if self.teacher is not None:
             self.learner.features.load_state_dict(self.teacher.features.state_dict())
-            if self.teacher.config.encoder == config.tokenizer.encoder:
+            if self.teacher.config.sizes == config.tokenizer.sizes:
                 self.learner.encoder.load_state_dict(self.teacher.encoder.state_dict(), strict=False)
         self._wrapped = self.world.wrap(self.learner)
         self.average = MovingAverage(self.learner, ema_decay)
@@ -265,10 +273,10 @@ class SemanticTraining:
             if k in kept:
                 return kept[k]
             wave, lengths = self._placed(batches(k))
-            subsampled = rounded.encoder.subsampling(rounded.features(wave, lengths))
-            valid = frame_mask(lengths, subsampled.shape[1])
-            hidden = rounded.encoder(subsampled, valid, tokenizer.layer + 1)[-1]
-            found = centred(hidden, valid, tokenizer.centre_frames)[valid].cpu()
+            log_mel = rounded.features(wave, lengths)
+            valid = frame_mask(lengths, log_mel.shape[1] // STACK)
+            found = token_features(rounded.encoder, log_mel, valid, tokenizer.layer, tokenizer.centre_frames)
+            found = found[valid].cpu()
             if sum(batch.nbytes for batch in kept.values()) + found.nbytes <= _KEPT_BYTES:
                 kept[k] = found
             return found
@@ -291,7 +299,7 @@ class SemanticTraining:
             or (name.startswith("encoder.blocks.") and int(name.split(".")[2]) <= config.layer)
         }
         tensors |= {"mean": self.clusters.mean, "std": self.clusters.std, "centroids": self.clusters.centroids}
-        return Part(PART_KIND, to_dict(config), half(tensors), card=card)
+        return Part(PART_KIND, to_disk(config), half(tensors), card=card)
 
     def tokenizer(self) -> SemanticTokenizer:
         """The finished tokenizer, exactly as it comes back from disk."""

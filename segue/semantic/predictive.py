@@ -1,0 +1,80 @@
+"""Contrastive predictive coding: tell which of the utterance's frames comes in 20, 40, ... 120 ms.
+
+A context knows what was said up to now; from it a vector is made for each of the coming steps, which must lie nearer
+to the true frame than to any other of the same crop. All of these are one voice in one room, so that neither helps:
+what is left is what is said. The past may be heard as another voice would have said it, while the targets are as
+recorded.
+
+Shapes: F frames; targets and contexts (B, F, width); valid (B, F) bool, True on real frames; K steps ahead.
+Source: arXiv 1807.03748, section 2.3; a layer of attention before the predictions: arXiv 2002.02848, section 3; the
+past alone augmented: arXiv 2007.00991, section 3.3.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_HEADS = 4
+_WIDER = 4
+
+
+class Look(nn.Module):
+    """One pre-norm layer of causal attention and feed-forward: what of the past matters for what comes.
+
+    The attention is written out: products of this size are faster so on a CPU in bfloat16, back and forth.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, _WIDER * width), nn.GELU(), nn.Linear(_WIDER * width, width)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(B, F, width) -> the same."""
+        batch, frames, width = context.shape
+        split = self.query_key_value(self.norm(context)).view(batch, frames, 3, _HEADS, width // _HEADS)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        later = torch.ones(frames, frames, dtype=torch.bool, device=context.device).triu(1)
+        scores = (query @ key.mT * (width // _HEADS) ** -0.5).masked_fill(later, float("-inf"))
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+        context = context + self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        return context + self.feedforward(context)
+
+
+class Predictive(nn.Module):
+    """The questions.
+
+    Args:
+        width: of targets and contexts; a multiple of 4.
+        horizon: K, steps ahead.
+        temperature: of the softmax over the crop's frames.
+    """
+
+    def __init__(self, width: int, horizon: int, temperature: float) -> None:
+        super().__init__()
+        self.horizon, self.temperature = horizon, temperature
+        self.look = Look(width)
+        self.heads = nn.Linear(width, horizon * width, bias=False)
+
+    def forward(self, targets: Tensor, contexts: Tensor, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss, mean over the steps ahead of the mean over frames, and metrics."""
+        frames = targets.shape[1]
+        predicted = self.heads(self.look(contexts)).unflatten(2, (self.horizon, -1))
+        keys = F.normalize(targets.float(), dim=-1)
+        asked = F.normalize(predicted.float(), dim=-1)
+        loss, right = targets.new_zeros((), dtype=torch.float32), []
+        for ahead in range(1, min(self.horizon, frames - 1) + 1):
+            scores = asked[:, : frames - ahead, ahead - 1] @ keys.mT / self.temperature
+            kept = valid[:, ahead:]
+            scores = scores.float().masked_fill(~valid[:, None], float("-inf"))[kept]
+            answers = torch.arange(ahead, frames, device=scores.device).expand_as(kept)[kept]
+            loss = loss + F.cross_entropy(scores, answers)
+            right.append((scores.detach().argmax(-1) == answers).float().mean())
+        metrics = {"predictive": loss.detach() / self.horizon, "predictive_accuracy": torch.stack(right).mean()}
+        return loss / self.horizon, metrics

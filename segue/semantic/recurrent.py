@@ -1,0 +1,105 @@
+"""A causal encoder at 50 Hz: what it makes of a moment depends on nothing that comes later, so a cut moves no token.
+
+Each frame reads four mel frames, two of them new, then layers of LSTM carry on what was heard. Twice as fine as the
+tokens: a phone may last no longer than one of those, and what lies between two of them is told by neither.
+
+Shapes: log-mel (B, 4T, bands); hidden (B, 2T, width), two frames a token.
+Source: contrastive predictive coding's context network, arXiv 1807.03748, section 2.2, on log-mel instead of the wave;
+two layers of LSTM as in arXiv 2007.00991, section 3.1; LSTM, Hochreiter and Schmidhuber 1997.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segue.errors import SegueError
+from segue.semantic.features import STACK
+
+_NEW = 2  # mel frames a step; as many again are heard ahead
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Sizes of the encoder.
+
+    Attributes:
+        mel_bands: bands of the log-mel input.
+        width: size of a hidden vector.
+        depth: layers of LSTM.
+    """
+
+    mel_bands: int = 80
+    width: int = 256
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.mel_bands, self.width, self.depth) < 1:
+            raise SegueError(f"recurrent: mel_bands, width and depth must be at least 1, these are {self}")
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Blocks whose output the objective asks for."""
+        return (self.depth - 1,)
+
+
+class Steps(nn.Module):
+    """Four mel frames to one vector, two frames on: two layers, each with a norm after it."""
+
+    def __init__(self, bands: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(2 * _NEW * bands, width)
+        self.first_norm = nn.LayerNorm(width)
+        self.second = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Args: log_mel (B, 4T, bands). Returns: (B, 2T, width)."""
+        pairs = F.pad(log_mel, (0, 0, 0, _NEW)).unflatten(1, (-1, _NEW)).flatten(2)
+        stacked = torch.cat([pairs[:, :-1], pairs[:, 1:]], dim=2)
+        return self.norm(self.second(F.gelu(self.first_norm(self.first(stacked)))))
+
+
+class RecurrentLayer(nn.Module):
+    """A layer of LSTM from a state of zeros. Its weights are parameters of its own, so that others can stand in."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        bound = width**-0.5
+        self.weight = nn.Parameter(torch.empty(4 * width, width).uniform_(-bound, bound))
+        self.recurrent_weight = nn.Parameter(torch.empty(4 * width, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(4 * width).uniform_(-bound, bound))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, F, width) -> the same."""
+        nothing = hidden.new_zeros(1, hidden.shape[0], hidden.shape[2])
+        weights = [self.weight, self.recurrent_weight, self.bias, torch.zeros_like(self.bias)]
+        return torch.lstm(hidden, [nothing, nothing], weights, True, 1, 0.0, self.training, False, True)[0]
+
+
+class RecurrentEncoder(nn.Module):
+    """Steps of 20 ms, then the first `depth` layers of LSTM (all of them unless said otherwise)."""
+
+    rate = STACK // _NEW
+    """Frames a token."""
+
+    def __init__(self, config: RecurrentConfig, depth: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.subsampling = Steps(config.mel_bands, config.width)
+        layers = config.depth if depth is None else depth
+        self.blocks = nn.ModuleList(RecurrentLayer(config.width) for _ in range(layers))
+
+    def forward(self, subsampled: Tensor, valid: Tensor | None = None, depth: int | None = None) -> list[Tensor]:
+        """Outputs (B, 2T, width) of each layer; arguments as of `segue.semantic.conformer.Encoder`.
+
+        What is padded comes last and is heard by nothing before it, so `valid` changes nothing.
+        """
+        outputs, hidden = [], subsampled
+        for block in list(self.blocks)[:depth]:
+            hidden = block(hidden)
+            outputs.append(hidden)
+        return outputs
