@@ -9,11 +9,12 @@
 #
 # The shipped weights were made by these commands in several goes, so schedules differ: the codec's learning rate had begun
 # to fall at 8,775 of its first steps and was raised again, and its decoder had 5,500 steps with discriminators before
-# `heard` too; the semantic encoder's round had its own layer 3 as the teacher (--set teacher_layer=3). The stages first
-# learnt the codes of `codes`, by the steps below, and went on with those of `heard` (--keep-tokens): coarse 650 (speech)
-# and 380 (piano) steps of 8 s crops, fine 180 and 230, semantic 120 and 80. `heard` and `codec` were trained with the
-# loudness loss in an earlier form (docs/log.md). Losses and seconds of every part are beside it as log.jsonl, those of
-# parts before it in earlier/. PRECISION=float32 is for processors that have no bfloat16 products.
+# `heard` too, and 3,100 of its own before its rate was raised once more; the semantic encoder's round had its own layer 3
+# as the teacher (--set teacher_layer=3). The stages first learnt the codes of `codes`, by the steps below, and went on with
+# those of `heard` (--keep-tokens): coarse 650 (speech) and 380 (piano) steps of 8 s crops, fine 180 and 230, semantic 120
+# and 80. `heard` and those 3,100 steps had the loudness loss in an earlier form (docs/log.md). Losses and seconds of every
+# part are beside it as log.jsonl, those of parts before it in earlier/. PRECISION=float32 is for processors that have no
+# bfloat16 products.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
@@ -50,7 +51,7 @@ tokenizers() {
         segue train codec --recipe tiny --init runs/heard --out runs/codec --resume --precision $precision \
             --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set objective.decoder_only=true \
             --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \
-            --set objective.discriminators.wave_scales=0 --set train.steps=3100 --set train.learning_rate=3e-4 \
+            --set objective.discriminators.wave_scales=0 --set train.steps=4800 --set train.learning_rate=3e-4 \
             --set train.ema_decay=0.998 --set train.cooldown_fraction=0.4
     else
         segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \
