@@ -1,7 +1,8 @@
 """A causal encoder at 50 Hz: what it makes of a moment depends on nothing that comes later, so a cut moves no token.
 
-Each frame reads four mel frames, two of them new, then layers of LSTM carry on what was heard. Twice as fine as the
-tokens: a phone may last no longer than one of those, and what lies between two of them is told by neither.
+Each frame reads four mel frames, the last two of them its own, then layers of LSTM carry on what was heard. Twice as
+fine as the tokens: a phone may last no longer than one of those, and what lies between two of them is told by neither.
+An encoder that predicts runs ahead of what it hears, so that a frame tells most of what is said in the middle of it.
 
 Shapes: log-mel (B, 4T, bands); hidden (B, 2T, width), two frames a token.
 Source: contrastive predictive coding's context network, arXiv 1807.03748, section 2.2, on log-mel instead of the wave;
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from segue.errors import SegueError
 from segue.semantic.features import STACK
 
-_NEW = 2  # mel frames a step; as many again are heard ahead
+_NEW = 2  # mel frames a step; as many before them are heard again
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Steps(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Args: log_mel (B, 4T, bands). Returns: (B, 2T, width)."""
-        pairs = F.pad(log_mel, (0, 0, 0, _NEW)).unflatten(1, (-1, _NEW)).flatten(2)
+        pairs = F.pad(log_mel, (0, 0, _NEW, 0)).unflatten(1, (-1, _NEW)).flatten(2)
         stacked = torch.cat([pairs[:, :-1], pairs[:, 1:]], dim=2)
         return self.norm(self.second(F.gelu(self.first_norm(self.first(stacked)))))
 
