@@ -40,6 +40,8 @@ JOBS = {
     "codec": ("one", "parts", "two"),
     "codec-balanced": ("one", "two-parts"),
     "semantic": ("one", "parts", "two", "two-parts"),
+    "semantic-taught": ("one", "two-parts"),
+    "semantic-cpc": ("one", "two-parts"),
     "lm": ("one", "parts", "two"),
     "lm-adamw": ("one", "two-parts", "fsdp"),
     "parallel": ("one", "parts", "two", "fsdp"),
@@ -83,6 +85,8 @@ def make(kind: str, world: fabric.World, accumulate: int):
         objective = dataclasses.replace(tiny.SEMANTIC.objective, kind="teacher")
         config = dataclasses.replace(tiny.SEMANTIC, objective=objective, warp=1.2, colour=0.5)
         return SemanticTraining(config, 0, accumulate=accumulate, world=world, teacher=tiny.make_semantic()), sounds
+    if kind == "semantic-cpc":
+        return SemanticTraining(tiny.PREDICTIVE, 0, accumulate=accumulate, world=world), sounds
     if kind == "parallel":
         decoder = ParallelModel(acoustic_stage(6, 2, 6, crop_seconds=0.4), tiny.PARALLEL, tiny.rng())
         filling = ParallelTraining(decoder, {}, 0.05, 1.0, 0.9, 0.5, accumulate, world)
@@ -118,7 +122,7 @@ def train(kind: str, processes: int, strategy: str, accumulate: int, out: Path) 
     losses += [training.step(batches(k, rows), generator(0, k, 0), RATE) for k in range(STEPS // 2, STEPS)]
     losses.append(training.validate(batches(99, rows), generator(0, 0, 1)))
     kept = {path: value.contiguous() for path, value in leaves(training.state_dict()).items() if torch.is_tensor(value)}
-    part = training.export({}) if kind != "semantic" else None
+    part = training.export({}) if not kind.startswith("semantic") else None
     if world.is_first:
         save_file({path: value.clone() for path, value in kept.items()}, out.with_suffix(".safetensors"))
         losses.append({"exported": len(part.tensors) if part else 0})

@@ -11,7 +11,7 @@ from segue.train.fabric import alone
 from segue.train.loop import generator
 
 
-@pytest.mark.parametrize("kind", ["codec", "codec-balanced", "semantic", "semantic-taught", "lm"])
+@pytest.mark.parametrize("kind", ["codec", "codec-balanced", "semantic", "semantic-taught", "semantic-cpc", "lm"])
 def test_losses_are_near_those_of_single_precision(kind):
     found = {}
     for precision in ("float32", "bfloat16"):
