@@ -1,4 +1,5 @@
-"""A causal encoder at 50 Hz: what it makes of a moment depends on nothing that comes later, so a cut moves the last token at most.
+"""A causal encoder at 50 Hz: what it makes of a moment depends on nothing that comes later, so that a cut in the sound
+moves the last token at most.
 
 Each frame reads four mel frames, the last two of them its own, then layers of LSTM carry on what was heard. Twice as
 fine as the tokens: a phone may last no longer than one of those, and what lies between two of them is told by neither.
