@@ -121,7 +121,7 @@ def train_semantic(
         folder = out if number == recipe.rounds else out / f"round-{number}"
         describe = _describe(recipe, data) | ({} if teacher is None else {"teacher": teacher.fingerprint})
         limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-        training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher)
+        training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher, recipe.optimiser)
         seconds = loop.run(training, train.batch, held, config, folder, describe, watch, wandb)
         # Tokens may be made with it already, and k-means need not fall out the same again.
         if world.is_first and not _is_made(folder, config.steps):

@@ -16,8 +16,8 @@ from segue.lm.transformer import TransformerConfig
 from segue.semantic.conformer import EncoderConfig
 from segue.semantic.tokenizer import TokenizerConfig
 from segue.train.codec import CodecObjective
-from segue.train.lm import OptimiserName
 from segue.train.loop import TrainConfig
+from segue.train.optimiser import OptimiserName
 from segue.train.semantic import SemanticConfig
 
 
@@ -42,6 +42,7 @@ class SemanticRecipe:
             encoder it is a Conformer that is taught.
         round_share: steps of a round as a share of the first training's.
         teacher_layer: block that is clustered after the first training; later ones cluster the model's own.
+        optimiser: of the training: Muon for the matrices of the blocks and of predictions, or AdamW for everything.
     """
 
     model: SemanticConfig
@@ -50,6 +51,7 @@ class SemanticRecipe:
     rounds: int = later(0)
     round_share: float = later(0.5)
     teacher_layer: int = later(2)
+    optimiser: OptimiserName = later("adamw")  # noqa: RUF009
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or not 0 < self.round_share < float("inf"):

@@ -65,16 +65,17 @@ class Predictive(nn.Module):
     def forward(self, targets: Tensor, contexts: Tensor, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, mean over the steps ahead of the mean over frames, and metrics."""
         frames = targets.shape[1]
-        predicted = self.heads(self.look(contexts)).unflatten(2, (self.horizon, -1))
+        predicted = self.heads(self.look(contexts)).unflatten(2, (self.horizon, -1)).transpose(1, 2)
         keys = F.normalize(targets.float(), dim=-1)
-        asked = F.normalize(predicted.float(), dim=-1)
-        loss, right = targets.new_zeros((), dtype=torch.float32), []
-        for ahead in range(1, min(self.horizon, frames - 1) + 1):
-            scores = asked[:, : frames - ahead, ahead - 1] @ keys.mT / self.temperature
-            kept = valid[:, ahead:]
-            scores = scores.float().masked_fill(~valid[:, None], float("-inf"))[kept]
-            answers = torch.arange(ahead, frames, device=scores.device).expand_as(kept)[kept]
-            loss = loss + F.cross_entropy(scores, answers)
-            right.append((scores.detach().argmax(-1) == answers).float().mean())
-        metrics = {"predictive": loss.detach() / self.horizon, "predictive_accuracy": torch.stack(right).mean()}
+        lengths = torch.linalg.vector_norm(predicted, dim=-1, dtype=torch.float32)[..., None].clamp(min=1e-6)
+        scores = (predicted @ keys[:, None].mT).float() / (lengths * self.temperature)
+        scores = scores.masked_fill(~valid[:, None, None], torch.finfo(torch.float32).min)
+        steps = torch.arange(frames, device=scores.device)
+        answers = steps + torch.arange(1, self.horizon + 1, device=scores.device)[:, None]
+        kept = (answers < frames) & valid[:, answers.clamp(max=frames - 1)]
+        each = F.cross_entropy(scores.movedim(-1, 1), answers.clamp(max=frames - 1).expand_as(kept), reduction="none")
+        asked = kept.sum((0, 2)).clamp(min=1)
+        loss = ((each * kept).sum((0, 2)) / asked).sum()
+        right = ((scores.detach().argmax(-1) == answers) & kept).sum((0, 2)) / asked
+        metrics = {"predictive": loss.detach() / self.horizon, "predictive_accuracy": right.mean()}
         return loss / self.horizon, metrics

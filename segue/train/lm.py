@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,9 @@ from segue.lm.model import StageModel
 from segue.lm.sequence import NOT_PREDICTED, START, TokenBatch
 from segue.train import sharded
 from segue.train.fabric import Precision, World, alone
-from segue.train.muon import Muon
-from segue.train.optimiser import MovingAverage, adamw, set_rate
+from segue.train.optimiser import MovingAverage, OptimiserName, optimisers, other_optimiser, set_rate
 
 __all__ = ["OptimiserName", "Precision", "StageTraining"]
-OptimiserName = Literal["muon", "adamw"]
 
 
 class StageTraining:
@@ -66,12 +64,8 @@ class StageTraining:
         self._gradient_clip = gradient_clip
         self._accumulate = accumulate
         self._steps = 0
-        matrices = [weight for weight in model.transformer.blocks.parameters() if weight.ndim == 2]
-        inner = {id(weight) for weight in matrices} if optimiser == "muon" else set()
-        rest = [weight for weight in model.parameters() if id(weight) not in inner]
-        self.optimisers: list[torch.optim.Optimizer] = [adamw(rest, weight_decay, betas=(0.9, 0.95))]
-        if inner:
-            self.optimisers.append(Muon(matrices, weight_decay))
+        inner = model.transformer.blocks.parameters()
+        self.optimisers = optimisers(optimiser, model.parameters(), inner, weight_decay, (0.9, 0.95), self.world)
 
     def prepare(self, batches: Callable[[int], TokenBatch]) -> None:
         """Nothing needs preparing."""
@@ -126,8 +120,7 @@ class StageTraining:
             SegueError: if it was trained with another choice of optimisers.
         """
         if len(state["optimisers"]) != len(self.optimisers):
-            other = "adamw" if len(state["optimisers"]) == 1 else "muon"
-            raise SegueError(f"this run was started with optimiser={other}; give --set optimiser={other} to go on")
+            raise SegueError(other_optimiser(len(state["optimisers"])))
         self._steps = state["steps"]
         sharded.load_module(self.model, state["model"])
         if self.average is not None:

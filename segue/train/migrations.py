@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def up_to_date(state: dict[str, Any], version: int) -> dict[str, Any]:
@@ -33,4 +33,13 @@ def _one_to_two(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "training": {**kept, "steps": steps, "optimisers": [numbered]}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _one_to_two}
+def _two_to_three(state: dict[str, Any]) -> dict[str, Any]:
+    """A semantic tokenizer had one optimiser, AdamW."""
+    training = state.get("training")
+    if not isinstance(training, dict) or not {"learner", "optimiser"} <= training.keys():
+        return state
+    kept = {name: value for name, value in training.items() if name != "optimiser"}
+    return {**state, "training": {**kept, "optimisers": [training["optimiser"]]}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _one_to_two, 2: _two_to_three}

@@ -27,10 +27,14 @@ class Muon(torch.optim.Optimizer):
         weights: matrices only.
         weight_decay: as AdamW's.
         momentum: decay of the gradient's moving average.
+        dtype: that steps are worked out in; they bear bfloat16.
     """
 
-    def __init__(self, weights: Iterable[Tensor], weight_decay: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, weights: Iterable[Tensor], weight_decay: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(list(weights), {"lr": 0.0, "weight_decay": weight_decay, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -44,20 +48,20 @@ class Muon(torch.optim.Optimizer):
         averages = [self.state[weight].setdefault("average", torch.zeros_like(weight)) for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         ahead = torch.stack(torch._foreach_lerp(gradients, averages, group["momentum"]))
-        steps = orthogonalised(ahead) * (ADAMW_RMS * max(ahead.shape[1:]) ** 0.5)
+        steps = orthogonalised(ahead, self.dtype) * (ADAMW_RMS * max(ahead.shape[1:]) ** 0.5)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, list(steps.unbind()), alpha=-group["lr"])
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """(n, rows, columns) -> the same singular vectors with all singular values near 1."""
+def orthogonalised(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n, rows, columns) -> the same singular vectors with all singular values near 1, worked out in `dtype`."""
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = (wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(dtype)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrices.shape[1] <= matrices.shape[2] else x.mT
+    return (x if matrices.shape[1] <= matrices.shape[2] else x.mT).to(matrices.dtype)
 
 
 def _by_shape(weights: Iterable[Tensor]) -> list[list[Tensor]]:

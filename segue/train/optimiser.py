@@ -1,14 +1,19 @@
-"""AdamW with weight decay on matrices only, and the moving average of weights that is exported."""
+"""AdamW with weight decay on matrices only, Muon beside it, and the moving average of weights that is exported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from segue.train import sharded
+from segue.train.fabric import World
+from segue.train.muon import Muon
+
+OptimiserName = Literal["muon", "adamw"]
 
 
 def adamw(parameters: Iterable[Tensor], weight_decay: float, betas: tuple[float, float]) -> torch.optim.AdamW:
@@ -19,6 +24,30 @@ def adamw(parameters: Iterable[Tensor], weight_decay: float, betas: tuple[float,
         {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, foreach=True)
+
+
+def optimisers(
+    name: OptimiserName,
+    every: Iterable[Tensor],
+    inner: Iterable[Tensor],
+    weight_decay: float,
+    betas: tuple[float, float],
+    world: World,
+) -> list[torch.optim.Optimizer]:
+    """AdamW over every weight; or over all but the matrices of `inner`, which Muon has, in the world's precision."""
+    matrices = [weight for weight in inner if weight.ndim == 2 and weight.requires_grad] if name == "muon" else []
+    taken = {id(weight) for weight in matrices}
+    rest = adamw((weight for weight in every if id(weight) not in taken), weight_decay, betas)
+    if not matrices:
+        return [rest]
+    dtype = torch.bfloat16 if world.hardware.precision == "bfloat16" else torch.float32
+    return [rest, Muon(matrices, weight_decay, dtype=dtype)]
+
+
+def other_optimiser(kept: int) -> str:
+    """What is said where a checkpoint was made with another choice of optimisers, `kept` of them."""
+    other = "adamw" if kept == 1 else "muon"
+    return f"this run was started with optimiser={other}; give --set optimiser={other} to go on"
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -39,7 +39,7 @@ from segue.semantic.recurrent import RecurrentEncoder
 from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, token_features
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
-from segue.train.optimiser import MovingAverage, adamw, set_rate
+from segue.train.optimiser import MovingAverage, OptimiserName, optimisers, other_optimiser, set_rate
 from segue.train.seeded import seeded
 
 Batch = tuple[Tensor, Tensor]
@@ -142,6 +142,7 @@ class SemanticTraining:
         accumulate: int = 1,
         world: World | None = None,
         teacher: SemanticTokenizer | None = None,
+        optimiser: OptimiserName = "adamw",
     ) -> None:
         """Where to train, and how.
 
@@ -154,6 +155,8 @@ class SemanticTraining:
             accumulate: parts a batch is worked through in.
             world: where to train; None is one process on the CPU.
             teacher: whose tokens are learnt, and whose weights are the first ones where the sizes are the same.
+            optimiser: `muon` steps the matrices of the encoder's blocks and of predictions by Muon and all else by
+                AdamW; `adamw` everything by AdamW.
 
         Raises:
             SegueError: if the objective asks for a teacher and there is none, or the other way round.
@@ -170,7 +173,10 @@ class SemanticTraining:
                 self.learner.encoder.load_state_dict(self.teacher.encoder.state_dict(), strict=False)
         self._wrapped = self.world.wrap(self.learner)
         self.average = MovingAverage(self.learner, ema_decay)
-        self.optimiser = adamw(self.learner.parameters(), weight_decay, betas=(0.9, 0.98))
+        predictive = self.learner.objective.predictive
+        inner = [*self.learner.encoder.blocks.parameters(), *(predictive.parameters() if predictive else ())]
+        every = self.learner.parameters()
+        self.optimisers = optimisers(optimiser, every, inner, weight_decay, (0.9, 0.98), self.world)
         self.clusters: Clusters | None = None
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:
@@ -212,11 +218,12 @@ class SemanticTraining:
         self.learner.train()
         with seeded(rng, self.world.rank):
             loss, metrics = self._wrapped(wave, lengths, rng, tokens, draws)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.learner.zero_grad(set_to_none=True)
         self.world.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.gradient_clip)
-        set_rate(self.optimiser, learning_rate)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            set_rate(optimiser, learning_rate)
+            optimiser.step()
         self.average.update()
         return self.world.floats({"loss": loss, **metrics, "gradient_norm": norm})
 
@@ -233,14 +240,21 @@ class SemanticTraining:
         return {
             "learner": dict(self.learner.state_dict()),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            SegueError: if it was trained with another choice of optimisers.
+        """
+        if len(state["optimisers"]) != len(self.optimisers):
+            raise SegueError(other_optimiser(len(state["optimisers"])))
         self.learner.load_state_dict(state["learner"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
 
     def finish(
         self, batches: Callable[[int], Batch], num_batches: int, seed: int, layer: int | None = None

@@ -21,6 +21,7 @@ from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.predictive import Look, Predictive
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder, RecurrentLayer
 from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig
+from segue.train.muon import Muon
 from segue.train.semantic import SemanticConfig, SemanticTraining
 
 SIZES = RecurrentConfig(mel_bands=8, width=16, depth=2)
@@ -113,9 +114,10 @@ def test_the_past_is_heard_as_another_voice_and_the_targets_as_recorded(encoder)
     assert not torch.equal(loss, objective(encoder, perturbed, valid, tiny.rng())[0])
 
 
-def test_it_learns_and_goes_on_exactly():
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_it_learns_and_goes_on_exactly(optimiser):
     def taught() -> SemanticTraining:
-        training = SemanticTraining(tiny.PREDICTIVE, seed=4)
+        training = SemanticTraining(tiny.PREDICTIVE, seed=4, optimiser=optimiser)
         training.prepare(tiny.clip_batch)
         return training
 
@@ -133,6 +135,30 @@ def test_it_learns_and_goes_on_exactly():
     after = training.validate(tiny.clip_batch(900), tiny.rng())
     assert {"loss", "predictive", "predictive_accuracy"} <= after.keys()
     assert after["predictive"] < before["predictive"] - 0.1
+
+
+def test_muon_has_the_matrices_within_and_a_run_keeps_its_optimisers():
+    plain, muon = (SemanticTraining(tiny.PREDICTIVE, seed=4, optimiser=name) for name in ("adamw", "muon"))
+    assert [type(optimiser) for optimiser in muon.optimisers] == [torch.optim.AdamW, Muon]
+    inner = {id(weight) for group in muon.optimisers[1].param_groups for weight in group["params"]}
+    names = {name for name, weight in muon.learner.named_parameters() if id(weight) in inner}
+    assert {"encoder.blocks.0.recurrent_weight", "objective.predictive.heads.weight"} <= names
+    assert not any("subsampling" in name or "norm" in name or "bias" in name for name in names)
+    for own, other in ((plain, muon), (muon, plain)):
+        with pytest.raises(SegueError, match="started with optimiser=.*go on"):
+            own.load_state_dict(other.state_dict())
+
+
+def test_a_crop_of_one_frame_asks_nothing_and_breaks_nothing():
+    predictive = Predictive(8, horizon=3, temperature=0.5)
+    targets, contexts = torch.randn(2, 2, 4, 8, generator=tiny.rng())
+    valid = torch.tensor([[True] * 4, [True, False, False, False]])
+    alone, _ = predictive(targets[:1], contexts[:1], valid[:1])
+    both, _ = predictive(targets, contexts.requires_grad_(), valid)
+    both.backward()
+    assert both.item() == pytest.approx(alone.item(), rel=1e-6)
+    assert torch.isfinite(contexts.grad).all() and not contexts.grad[1].any()
+    assert predictive(targets[:, :1], contexts[:, :1], valid[:, :1])[0].item() == 0.0
 
 
 def test_tokens_come_back_from_disk_and_a_cut_moves_none(tmp_path):

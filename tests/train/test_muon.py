@@ -24,6 +24,13 @@ def test_singular_values_come_near_one_and_vectors_stay(shape):
     assert torch.allclose(core, torch.diag_embed(core.diagonal(dim1=1, dim2=2)), atol=1e-3)
 
 
+def test_in_bfloat16_the_directions_are_the_same():
+    matrices = torch.randn(2, 8, 20, generator=rng())
+    exact, rounded = orthogonalised(matrices), orthogonalised(matrices, torch.bfloat16)
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    assert torch.cosine_similarity(exact.flatten(1), rounded.flatten(1)).min() > 0.998
+
+
 def test_the_scale_of_a_gradient_does_not_matter():
     matrices = torch.randn(2, 6, 9, generator=rng())
     assert torch.allclose(orthogonalised(matrices), orthogonalised(1e4 * matrices), atol=1e-4)
