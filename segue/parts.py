@@ -329,11 +329,13 @@ def splits(folders: Sequence[Path]) -> tuple[Callable[[Path], bool], Callable[[P
 
 
 def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clips, Clips | None]:
-    def clips(folders: Sequence[Path], seed: int, files: Callable[[Path], bool]) -> Clips:
-        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, data.weights, files)
+    def clips(folders: Sequence[Path], seed: int, files: Callable[[Path], bool], whole: bool = False) -> Clips:
+        weights = None if whole else data.weights
+        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, weights, files)
 
     if data.valid:
-        return clips(data.folders, config.seed, everything), clips(data.valid, config.seed + 1, everything)
+        held = clips(data.valid, config.seed + 1, everything, whole=len(data.valid) == 1)
+        return clips(data.folders, config.seed, everything), held
     ours, theirs = splits(data.folders)
     train = clips(data.folders, config.seed, ours)
     return train, clips(data.folders, config.seed + 1, theirs) if theirs else None

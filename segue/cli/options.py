@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 BundleOption = Annotated[str, typer.Option("--bundle", help="speech, piano, or the folder of a bundle.")]
 DataOption = Annotated[list[Path], typer.Option("--data", help="Folder of sound files; give it again for more.")]
 ValidOption = Annotated[list[Path] | None, typer.Option("--valid", help="Folder held out from training.")]
-WeightOption = Annotated[list[float] | None, typer.Option("--weight", help="Share of the crops of each --data.")]
+WeightOption = Annotated[
+    list[float] | None, typer.Option("--weight", help="Share of the crops of each --data (and --valid, if several).")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe: train.learning_rate=3e-4.")]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="tiny, small or paper.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]

@@ -66,16 +66,17 @@ class LogMel(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Args: wave (B, N); lengths (B,) in samples, None if rows are full. Returns: (B, 4T, bands)."""
-        return self.normalised(self.power(wave, lengths), self.filterbank)
+        return self.normalised(self.power(wave, lengths))
 
     @torch.no_grad()
     def raw(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Before normalisation."""
         return torch.log(self.power(wave, lengths) @ self.filterbank + _FLOOR)
 
-    def normalised(self, power: Tensor, filterbank: Tensor) -> Tensor:
-        """Log-mel (B, 4T, bands) of power spectra through bands (257, bands), or (B, 257, bands) a row."""
-        return (torch.log(power @ filterbank + _FLOOR) - self.mean) / self.std
+    def normalised(self, power: Tensor, filterbank: Tensor | None = None) -> Tensor:
+        """Log-mel (B, 4T, bands) of power spectra, through other bands (257, bands), or (B, 257, bands) a row."""
+        bands = self.filterbank if filterbank is None else filterbank
+        return (torch.log(power @ bands + _FLOOR) - self.mean) / self.std
 
     @torch.no_grad()
     def power(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:

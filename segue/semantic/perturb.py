@@ -70,11 +70,10 @@ class Perturbation(nn.Module):
         return Draws(pair[0], pair[1], torch.randn(rows, _CURVE, generator=rng) * self.colour)
 
     @torch.no_grad()
-    def forward(self, features: LogMel, wave: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
-        """Normalised log-mel (B, 4T, bands) of waves (B, N), perturbed."""
-        power = features.power(wave, lengths)
+    def forward(self, features: LogMel, power: Tensor, draws: Draws) -> Tensor:
+        """Normalised log-mel (B, 4T, bands) of power spectra (B, 4T, 257), perturbed."""
         if self.warp == 1:
-            made = features.normalised(power, features.filterbank)
+            made = features.normalised(power)
         else:
             slow = self.cosines[:, : max(1, int(self.cosines.shape[0] * _ENVELOPE))]
             smooth = slow @ torch.linalg.pinv(slow)

@@ -95,17 +95,18 @@ class _Learner(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         shared = _SharedEncoder(self.encoder, self.accumulate, self.world)
         with torch.autocast(wave.device.type, enabled=False):  # the encoder alone may be in low precision
+            power = self.features.power(wave, lengths)
             if draws is None or self.perturbation is None:
-                own = self.features(wave, lengths)
+                own = self.features.normalised(power)
             else:
-                own = self.perturbation(self.features, wave, lengths, draws)
+                own = self.perturbation(self.features, power, draws)
             log_mel = self.world.gather(own)
             valid = frame_mask(self.world.gather(lengths), log_mel.shape[1] // STACK)
             asked = None if tokens is None else self.world.gather(tokens)
             encoder = shared if shared.needed else self.encoder
             if self.objective.predictive is None:
                 return self.objective(encoder, log_mel, valid, rng, asked)
-            recorded = None if draws is None else self.world.gather(self.features(wave, lengths))
+            recorded = None if draws is None else self.world.gather(self.features.normalised(power))
         with self.world.autocast():
             return self.objective(encoder, log_mel, valid, rng, recorded=recorded)
 

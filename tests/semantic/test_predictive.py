@@ -16,6 +16,7 @@ from segue import parts
 from segue.artifact import load_part, save_part
 from segue.config import override
 from segue.errors import SegueError
+from segue.recipes import SemanticRecipe
 from segue.recipes import tiny as tiny_recipe
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.predictive import Look, Predictive
@@ -35,6 +36,12 @@ def encoder() -> RecurrentEncoder:
 
 def heard(encoder: RecurrentEncoder, log_mel: torch.Tensor) -> torch.Tensor:
     return encoder(encoder.subsampling(log_mel))[-1]
+
+
+def a_few_steps() -> SemanticRecipe:
+    recipe = tiny_recipe().semantic
+    train = dataclasses.replace(recipe.train, steps=4, batch_size=2, crop_seconds=1.0, warmup_steps=1)
+    return dataclasses.replace(recipe, model=tiny.PREDICTIVE, cluster_batches=4, train=train)
 
 
 @pytest.mark.parametrize("frame", [0, 3, 10])
@@ -145,7 +152,7 @@ def test_muon_has_the_matrices_within_and_a_run_keeps_its_optimisers():
     assert {"encoder.blocks.0.recurrent_weight", "objective.predictive.heads.weight"} <= names
     assert not any("subsampling" in name or "norm" in name or "bias" in name for name in names)
     for own, other in ((plain, muon), (muon, plain)):
-        with pytest.raises(SegueError, match="started with optimiser=.*go on"):
+        with pytest.raises(SegueError, match=r"started with optimiser=.*go on"):
             own.load_state_dict(other.state_dict())
 
 
@@ -176,21 +183,22 @@ def test_tokens_come_back_from_disk_and_a_cut_moves_none(tmp_path):
 
 
 def test_a_conformer_can_be_taught_by_it(tmp_path):
-    recipe = dataclasses.replace(
-        tiny_recipe().semantic,
-        model=tiny.PREDICTIVE,
-        cluster_batches=4,
-        train=dataclasses.replace(
-            tiny_recipe().semantic.train, steps=4, batch_size=2, crop_seconds=1.0, warmup_steps=1
-        ),
-        rounds=1,
-        teacher_layer=1,
-    )
+    recipe = dataclasses.replace(a_few_steps(), rounds=1, teacher_layer=1)
     data = parts.SoundData((tiny.corpus(tmp_path / "sound", 4, 1.0),))
     pupil = load_part(parts.train_semantic(recipe, data, tmp_path / "run"), "semantic")
     teacher = load_part(tmp_path / "run" / "round-0" / "artifact", "semantic")
     assert teacher.config["recurrent"]["width"] == 16 and "recurrent" not in pupil.config
     assert pupil.card["teacher"] == teacher.fingerprint
+
+
+def test_weights_are_of_the_training_folders_and_one_held_out_folder_needs_none(tmp_path):
+    recipe = a_few_steps()
+    folders = tuple(tiny.corpus(tmp_path / name, 3, 1.0) for name in ("some", "more", "held"))
+    data = parts.SoundData(folders[:2], folders[2:], (0.5, 0.5))
+    assert load_part(parts.train_semantic(recipe, data, tmp_path / "run"), "semantic").card["data"]
+    three = dataclasses.replace(data, folders=folders, valid=folders[:2], weights=(0.5, 0.3, 0.2))
+    with pytest.raises(SegueError, match="3 weights for 2 folders"):
+        parts.train_semantic(recipe, three, tmp_path / "other")
 
 
 def test_what_does_not_go_together_is_refused():
