@@ -233,6 +233,8 @@ def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
     assert "pesq" not in table["original"] and set(asked) == {1, 3, 6, 12}
     assert [player.title for player in found.players[:3]] == ["original", "3 codebooks", "12 codebooks"]
     assert len(found.players) == 12 and found.not_measured == {}
+    assert table["12 codebooks"]["wer_heard"].value == 0 and table["original"]["wer_heard"] is None
+    assert found.details["3 codebooks"][0]["heard"] == found.details["original"][0]["heard"]
     piano = suites.suite("codec")(context("piano", options={"codebooks": [2]}))
     assert [column.key for column in piano.tables[0].columns] == ["kbit_s", "visqol", "si_sdr"]
     assert list(rows(piano, "codec")) == ["2 codebooks", "original"]

@@ -2,7 +2,7 @@
 
 Recordings -> codes of the first q codebooks -> waves -> scores against the recording, and of quality alone. The
 recording itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost
-above it does not count.
+above it does not count. Of speech also the words that a recogniser hears otherwise than in the recording.
 
 Source: AudioLM, arXiv 2209.03143, section III.B (SoundStream at several bitrates); see each scorer.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from segue.errors import SegueError
-from segue.evaluate import spoken
+from segue.evaluate import spoken, told
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import each, means
 from segue.evaluate.fidelity import QUALITY_SECONDS, fidelity, quality
@@ -32,7 +32,15 @@ LONGEST_SECONDS = 10.0
 LEAST_SECONDS = 1.0
 PLAYED = 4
 ORIGINAL = "original"
-TITLES = {"pesq": "PESQ-WB", "stoi": "STOI", "visqol": "ViSQOL", "si_sdr": "SI-SDR", "distillmos": "DistillMOS"}
+WORDS = "wer_heard"
+TITLES = {
+    "pesq": "PESQ-WB",
+    "stoi": "STOI",
+    "visqol": "ViSQOL",
+    "si_sdr": "SI-SDR",
+    "distillmos": "DistillMOS",
+    "words": "words",
+}
 COLUMNS = {
     "kbit_s": Column("kbit_s", "kbit/s"),
     "pesq": Column("pesq", "PESQ-WB", "higher"),
@@ -40,6 +48,7 @@ COLUMNS = {
     "visqol": Column("visqol", "ViSQOL", "higher"),
     "si_sdr": Column("si_sdr", "SI-SDR, dB", "higher", 1),
     "distillmos": Column("distillmos", "DistillMOS", "higher"),
+    "words": next(column for column in told.COLUMNS if column.key == WORDS),
 }
 SCORERS = {"speech": tuple(TITLES), "piano": ("visqol", "si_sdr")}
 
@@ -60,18 +69,22 @@ def run(context: Context) -> Section:
     names = {count: f"{count} codebook{'s' if count > 1 else ''}" for count in counts}
     players: list[Player] = []
 
-    def measured(number: int) -> dict[str, dict[str, float]]:
+    def measured(number: int) -> dict[str, dict[str, Any]]:
         item = context.recordings[number].item
         wave = context.recordings[number].wave(rate)[: seconds_to_samples(LONGEST_SECONDS, rate)]
-        found = {ORIGINAL: quality(bench, wave)}
+        found: dict[str, dict[str, Any]] = {ORIGINAL: quality(bench, wave)}
+        waves = {ORIGINAL: wave}
         shown = len(players) < PLAYED * (1 + len(_shown(counts)))
         if shown:
             players.append(player(context, f"codec-{number:04d}-original", ORIGINAL, item.id, wave))
         for count in counts:
-            made = _made(context, number, wave, count)
+            made = waves[names[count]] = _made(context, number, wave, count)
             found[names[count]] = fidelity(bench, wave, made)
             if shown and count in _shown(counts):
                 players.append(player(context, f"codec-{number:04d}-{count:02d}", names[count], item.id, made))
+        if context.kind == "speech":
+            for name, heard in told.listen(bench, wave, waves, None).items():
+                found[name]["heard"] = heard
         return found
 
     values = each(context, "codec", numbers, measured)
@@ -79,8 +92,13 @@ def run(context: Context) -> Section:
     details: dict[str, Any] = {}
     for name in (*names.values(), ORIGINAL):
         mine = [one[name] for one in values]
+        listened = [one.pop("heard") for one in mine if "heard" in one]
         keys = sorted({key for one in mine for key in one})
         table[name] = dict(means(context, groups, {key: [one.get(key, math.nan) for one in mine] for key in keys}))
+        if bench.has("words"):
+            table[name][WORDS] = told.figures(listened, groups, context.seed)[WORDS]
+            for one, heard in zip(mine, listened, strict=True):
+                one |= {"heard": heard.text, "by_original": heard.by_original}
         details[name] = [
             {"recording": context.recordings[number].item.id, **one} for number, one in zip(numbers, mine, strict=True)
         ]
@@ -88,7 +106,7 @@ def run(context: Context) -> Section:
     for count, name in names.items():
         table[name]["kbit_s"] = Figure(count * bits)
     table[ORIGINAL]["kbit_s"] = Figure(16 * rate / 1000)
-    only = " PESQ, STOI and DistillMOS are only for speech." if context.kind == "piano" else ""
+    only = " PESQ, STOI, DistillMOS and words are only for speech." if context.kind == "piano" else ""
     opinion = f" DistillMOS of {QUALITY_SECONDS:g} s." if context.kind == "speech" else ""
     mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
     return Section(
@@ -102,7 +120,7 @@ def run(context: Context) -> Section:
         notes=tuple(bench.notes(TITLES)),
         details=details,
         versions=bench.versions,
-        not_measured=spoken.not_measured(bench, TITLES, {}),
+        not_measured=spoken.not_measured(bench, TITLES, {"words": (WORDS,)}),
         seconds=time.monotonic() - began,
     )
 
