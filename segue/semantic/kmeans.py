@@ -1,6 +1,6 @@
 """K-means over one layer's activations, fitted on batches that stream by: memory does not grow with the data.
 
-Shapes: rows (n, D) float32; mean, std (D,); centroids (K, D), in units of standard deviations.
+Shapes: rows (n, D) float32; mean, std (D,); centroids (K, D), in units of standard deviations, or of unit vectors.
 Needs scikit-learn (extra "train"), imported only when fitting.
 Source: AudioLM, arXiv 2209.03143, section 4.2 (per-dimension normalisation, then k-means).
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segue.errors import SegueError
@@ -44,12 +45,20 @@ class Clusters:
         return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
 
 
+def evened(rows: Tensor, mean: Tensor, std: Tensor, angular: bool) -> Tensor:
+    """Rows (..., D) in standard deviations from the mean, per dimension; then of length 1 if `angular`."""
+    found = (rows - mean) / std
+    return F.normalize(found, dim=-1) if angular else found
+
+
 def nearest(rows: Tensor, centroids: Tensor) -> Tensor:
     """Index of the closest centroid in squared distance: (..., D) and (K, D) to (...,) int64."""
     return (rows @ centroids.T - 0.5 * centroids.square().sum(-1)).argmax(-1)
 
 
-def fit(rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: int, passes: int = 2) -> Clusters:
+def fit(
+    rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: int, passes: int = 2, angular: bool = False
+) -> Clusters:
     """Normalise per dimension, cluster with mini-batches, then move centroids nobody uses.
 
     Args:
@@ -58,6 +67,7 @@ def fit(rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: in
         clusters: K.
         seed: of the start and of reseeding.
         passes: mini-batch passes over the data.
+        angular: cluster directions, see `evened`.
 
     Returns:
         The clusters, none of them empty on the data of the last pass.
@@ -76,7 +86,7 @@ def fit(rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: in
     std = std.clamp(min=1e-3)
 
     def normalised(k: int) -> np.ndarray:
-        return ((rows(k) - mean) / std).numpy()
+        return evened(rows(k), mean, std, angular).numpy()
 
     batch_size = max(4096, _FIRST_ROWS_PER_CLUSTER * clusters)
     kmeans = MiniBatchKMeans(clusters, batch_size=batch_size, n_init=1, random_state=seed)

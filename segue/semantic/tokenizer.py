@@ -19,7 +19,7 @@ from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
 from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, frame_mask
-from segue.semantic.kmeans import nearest
+from segue.semantic.kmeans import evened, nearest
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 from segue.units import samples_to_frames
 
@@ -39,6 +39,7 @@ class TokenizerConfig:
         centre_frames: activations are clustered less their mean over so many frames on either side, which takes the
             voice and the room away and leaves what changes; 0 clusters them as they are.
         recurrent: sizes of a recurrent encoder, which then stands for the Conformer of `encoder`.
+        angular: activations are clustered by their direction alone.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -48,6 +49,7 @@ class TokenizerConfig:
     context_frames: int = 100
     centre_frames: int = 25
     recurrent: RecurrentConfig | None = later(None)  # noqa: RUF009
+    angular: bool = later(False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer < self.sizes.depth:
@@ -137,7 +139,8 @@ class SemanticTokenizer(nn.Module):
         """Tokens (B, T) of log-mel (B, 4T, bands) at once; frames beyond `lengths` (B,) samples are 0."""
         valid = frame_mask(lengths, log_mel.shape[1] // STACK)
         hidden = token_features(self.encoder, log_mel, valid, self.config.layer, self.config.centre_frames)
-        return nearest((hidden - self.mean) / self.std, self.centroids).masked_fill(~valid, 0)
+        placed = evened(hidden, self.mean, self.std, self.config.angular)
+        return nearest(placed, self.centroids).masked_fill(~valid, 0)
 
     @property
     def layer_rate(self) -> float:

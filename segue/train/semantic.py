@@ -296,7 +296,7 @@ class SemanticTraining:
                 kept[k] = found
             return found
 
-        self.clusters = fit(rows, num_batches, tokenizer.vocab_size, seed)
+        self.clusters = fit(rows, num_batches, tokenizer.vocab_size, seed, angular=tokenizer.angular)
         return {
             "frames": float(self.clusters.counts.sum()),
             "perplexity": self.clusters.perplexity,

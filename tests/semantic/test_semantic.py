@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from segue.errors import SegueError
 from segue.semantic import EncoderConfig, ObjectiveConfig, SemanticTokenizer, TokenizerConfig, deduplicate, restore
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import LogMel, frame_mask, mel_filterbank
-from segue.semantic.kmeans import fit, nearest
+from segue.semantic.kmeans import evened, fit, nearest
 from segue.semantic.objective import span_mask
 from segue.train.semantic import SemanticConfig, SemanticTraining
 
@@ -209,6 +211,28 @@ def test_k_means_reads_a_stream_from_disk_and_is_near_the_best(tmp_path) -> None
     ours = (evened - found.centroids[nearest(evened, found.centroids)]).square().sum()
     best = KMeans(12, n_init=10, random_state=0).fit(evened.numpy()).inertia_
     assert ours < 1.5 * best and (found.counts > 0).all() and found.counts.sum() == 12_000
+
+
+def test_angular_clusters_are_of_directions_however_long_a_row_is() -> None:
+    """Two directions, each near and far: by place there are four groups, by direction two."""
+    draw = rng()
+    directions = torch.tensor([[1.0, 0.2, 0.0], [-0.2, 1.0, 0.1]])
+    rows = (directions[:, None] * torch.tensor([1.0, 9.0])[None, :, None]).flatten(0, 1).repeat_interleave(50, 0)
+    rows = torch.cat([rows, -rows]) + 0.01 * torch.randn(400, 3, generator=draw)  # so that the mean is 0
+    found = fit(lambda k: rows, 1, 4, seed=0, angular=True)
+    tokens = nearest(evened(rows, found.mean, found.std, True), found.centroids)
+    assert torch.equal(tokens, nearest(evened(3 * rows, 3 * found.mean, found.std, True), found.centroids))
+    by_direction = tokens.view(2, 2, 100)
+    assert all(len(group.unique()) == 1 for half in by_direction for group in half) and len(tokens.unique()) == 4
+
+
+def test_a_tokenizer_of_directions_comes_back_from_disk() -> None:
+    config = dataclasses.replace(tiny.SEMANTIC, tokenizer=dataclasses.replace(tiny.SEMANTIC.tokenizer, angular=True))
+    tokenizer = tiny.make_semantic(config=config)
+    again, wave = SemanticTokenizer.from_part(tokenizer.to_part({})), tiny.waves(1, 1.0)
+    assert again.config.angular and torch.equal(again.encode(wave), tokenizer.encode(wave))
+    assert tokenizer.centroids.norm(dim=-1).max() <= 1.01
+    assert again.fingerprint != tiny.make_semantic().fingerprint
 
 
 def test_more_clusters_than_distinct_rows_still_ends() -> None:
