@@ -187,7 +187,7 @@ def main(
             )
     ready = measures(kind, bundle.sample_rate)
     names = tuple(name for name in COLUMNS if name in ("seconds_a_second", *ready))
-    sampling = StageSampling(*(Sampling(value) for value in bundle.temperature))
+    sampling = StageSampling(*(Sampling(value) for value in bundle.manner.temperature))
     decoders: dict[str, Callable[[int], AcousticDecoder]] = {}
     if baseline:
         decoders["ar"] = lambda number: Autoregressive(bundle.stages, sampling, [number])
@@ -243,7 +243,7 @@ def main(
                 "skip": skip,
                 "seed": seed,
                 "clock": clock,
-                "ar": {"coarse": bundle.temperature[1], "fine": bundle.temperature[2]},
+                "ar": {"coarse": bundle.manner.temperature[1], "fine": bundle.manner.temperature[2]},
                 "parallel": {"temperature": temperature, "single": single, "noise": noise, "new_share": new_share},
             },
             "rows": rows,

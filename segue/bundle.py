@@ -27,14 +27,13 @@ from segue.codec.seam import Codec, frames_a_cut
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 from segue.generate.continuation import (
-    DECODERS,
     Continuation,
-    Decoder,
     Generation,
     Models,
     no_prompt,
     tokenize_prompt,
 )
+from segue.generate.manner import Manner
 from segue.generate.options import Options, settings_of
 from segue.generate.stages import Stages
 from segue.lm.model import StageModel
@@ -48,7 +47,6 @@ FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
 ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
 OPTIONAL_ROLES = ("parallel",)
-TEMPERATURES = (0.6, 0.8, 0.6)
 _KINDS = {"codec": "codec", "semantic": "semantic", "parallel": "parallel"}
 _FILE = "bundle.json"
 
@@ -65,10 +63,9 @@ class Bundle:
         stages: the three language models.
         cards: role -> what the part was trained on.
         fingerprints: role -> fingerprint.
-        temperature: of the three stages unless something else is asked for.
+        manner: how it makes sound unless something else is asked for.
         parallel: makes all codes of a stretch at once, in place of the coarse and the fine stage; None where there is
             none.
-        decoder: `ar` or `parallel`, unless the other is asked for.
     """
 
     name: str
@@ -78,9 +75,8 @@ class Bundle:
     stages: Stages
     cards: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
-    temperature: tuple[float, float, float] = TEMPERATURES
+    manner: Manner = Manner()  # noqa: RUF009
     parallel: ParallelModel | None = None
-    decoder: Decoder = "ar"
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +118,7 @@ class Bundle:
     ) -> Generation:
         """As `continue_audio`, not yet made: `for chunk in bundle.continuation(wave, rate).stream()`."""
         prompt = tokenize_prompt(self.models, *self.both_rates(wave, sample_rate))
-        return Generation(self.models, prompt, seconds, settings_of(options, self.temperature, self.decoder))
+        return Generation(self.models, prompt, seconds, settings_of(options, self.manner))
 
     def generation(self, seconds: float = 10.0, **options: Unpack[Options]) -> Generation:
         """Sound out of nothing (the paper's unconditional generation); `run` or `stream` it.
@@ -134,9 +130,7 @@ class Bundle:
         Raises:
             SegueError: if an option is out of range.
         """
-        return Generation(
-            self.models, no_prompt(self.models), seconds, settings_of(options, self.temperature, self.decoder)
-        )
+        return Generation(self.models, no_prompt(self.models), seconds, settings_of(options, self.manner))
 
     @torch.no_grad()
     def acoustic_generation(
@@ -161,7 +155,7 @@ class Bundle:
         models = self.models
         heard = tokenize_prompt(models, *self.both_rates(wave, sample_rate))
         whole = heard.codes.shape[1] / models.codec.frame_rate
-        settings = settings_of(options, self.temperature, self.decoder)
+        settings = settings_of(options, self.manner)
         return Generation(models, no_prompt(models), whole if seconds is None else seconds, settings, heard.semantic)
 
     def both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -201,12 +195,6 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
         model.to(device)
     frames_a_cut(codec.frame_rate, semantic.frame_rate)
     description = read_json(folder / _FILE, "bundle")
-    temperature = description.get("temperature", list(TEMPERATURES))
-    if not (isinstance(temperature, list) and len(temperature) == 3 and all(isinstance(t, float) for t in temperature)):
-        raise SegueError(f"{folder / _FILE}: temperature {temperature}: three numbers such as [0.6, 0.8, 0.6]")
-    decoder: Decoder | None = next((name for name in DECODERS if name == description.get("decoder", "ar")), None)
-    if decoder is None or (decoder == "parallel" and parallel is None):
-        raise SegueError(f"{folder / _FILE}: decoder {description['decoder']!r}: ar, or parallel where there is one")
     return Bundle(
         name=str(description.get("name", folder.name)),
         folder=folder,
@@ -215,9 +203,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
         stages=stages,
         cards={role: part.card for role, part in parts.items()},
         fingerprints={role: part.fingerprint for role, part in parts.items()},
-        temperature=(temperature[0], temperature[1], temperature[2]),
+        manner=Manner.read(description, folder / _FILE, parallel is not None),
         parallel=parallel,
-        decoder=decoder,
     )
 
 
@@ -355,8 +342,7 @@ def save_bundle(
     folder: Path,
     name: str,
     part_folders: Mapping[str, str | Path],
-    temperature: tuple[float, float, float] = TEMPERATURES,
-    decoder: Decoder = "ar",
+    manner: Manner = Manner(),
 ) -> None:
     """Write `bundle.json` over parts that are on disk already.
 
@@ -365,13 +351,12 @@ def save_bundle(
         name: of the bundle.
         part_folders: role -> folder of the part, inside `folder` or beside it; for the codec also the reference of a
             published one. `parallel` may be left out.
-        temperature: of the three stages unless a user asks for something else.
-        decoder: `ar` or `parallel`, unless a user asks for the other.
+        manner: how it makes sound unless a user asks for something else.
 
     Raises:
         SegueError: if parts are missing, damaged or don't belong together.
     """
-    if decoder == "parallel" and "parallel" not in part_folders:
+    if manner.decoder == "parallel" and "parallel" not in part_folders:
         raise SegueError(
             f"{folder}: decoder parallel, but no parallel decoder is among the parts; give one, or take ar"
         )
@@ -389,8 +374,7 @@ def save_bundle(
     description = {
         "format_version": FORMAT_VERSION,
         "name": name,
-        "temperature": list(temperature),
-        "decoder": decoder,
+        **manner.told(),
         "parts": entries,
     }
     with written_file(folder / _FILE) as beside:

@@ -16,6 +16,7 @@ import segue
 from segue.artifact import load_part, save_part
 from segue.bundle import ROLES, bundled_names, load, locate, save_bundle
 from segue.errors import SegueError
+from segue.generate.manner import Manner
 from segue.generate.sampling import Sampling
 from segue.lm.parallel import ParallelModel
 from segue.lm.stage import acoustic_stage
@@ -116,14 +117,14 @@ def test_a_parallel_decoder_may_come_along(with_parallel, bundle, cli):
 
 def test_a_bundle_says_which_decoder_it_prefers(with_parallel, copied):
     folders = {role: with_parallel / role for role in ROLES}
-    save_bundle(with_parallel, "tiny", {**folders, "parallel": with_parallel / "parallel"}, decoder="parallel")
-    assert load(with_parallel).decoder == "parallel"
+    save_bundle(with_parallel, "tiny", {**folders, "parallel": with_parallel / "parallel"}, Manner(decoder="parallel"))
+    assert load(with_parallel).manner.decoder == "parallel"
     save_bundle(with_parallel, "tiny", {**folders, "parallel": with_parallel / "parallel"})
-    assert load(with_parallel).decoder == load(copied).decoder == "ar"
+    assert load(with_parallel).manner.decoder == load(copied).manner.decoder == "ar"
     edit(copied, lambda d: d.pop("decoder"))
-    assert load(copied).decoder == "ar"  # as bundles made before there was a choice
+    assert load(copied).manner.decoder == "ar"  # as bundles made before there was a choice
     with pytest.raises(SegueError, match="no parallel decoder is among the parts"):
-        save_bundle(with_parallel, "tiny", folders, decoder="parallel")
+        save_bundle(with_parallel, "tiny", folders, Manner(decoder="parallel"))
 
 
 def test_a_parallel_decoder_that_does_not_belong_is_refused(with_parallel, other_folder, tmp_path):

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import save_bundle
-from segue.generate.continuation import Decoder
+from segue.generate.manner import Manner
 
-TEMPERATURE = {"speech": (1.0, 0.4, 0.0), "piano": (1.0, 0.8, 0.0)}  # see docs/log.md
-DECODER: dict[str, Decoder] = {"speech": "ar", "piano": "ar"}
+MANNER = {  # see docs/log.md
+    "speech": Manner((1.0, 0.4, 0.0)),
+    "piano": Manner((1.0, 0.8, 0.0)),
+}
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
             folders[f"{stage}_stage"] = keep(run, bundle / f"{stage}_stage")
         if (arguments.runs / f"{name}-parallel").is_dir():
             folders["parallel"] = keep(arguments.runs / f"{name}-parallel", bundle / "parallel")
-        save_bundle(bundle, name, folders, TEMPERATURE[name], DECODER[name] if "parallel" in folders else "ar")
+        save_bundle(bundle, name, folders, MANNER[name])
         size = sum(path.stat().st_size for path in bundle.rglob("*.safetensors")) / 1e6
         shared = (codec / "weights.safetensors").stat().st_size / 1e6
         print(f"{bundle}: {size:.1f} MB beside the codec's {shared:.1f}")

@@ -37,6 +37,7 @@ from segue.bundle import load_parts
 from segue.codec.soundstream import CodecConfig
 from segue.config import from_dict
 from segue.errors import SegueError
+from segue.generate.manner import Manner
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -139,14 +140,14 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     fingerprint = joint_fingerprint({role: part.fingerprint for role, part in found.items()})
     places = {role: folder / description["parts"][role]["folder"] for role in found}
     parts = [Trained(role, found[role], places[role]) for role in TITLES if role in found and role != "codec"]
-    kind, decoder = FOR.get(folder.name, folder.name), description.get("decoder", "ar")
+    kind, manner = FOR.get(folder.name, folder.name), Manner.read(description, folder, "parallel" in found)
     more = " and a parallel decoder (SoundStorm's, arXiv 2305.09636)" if "parallel" in found else ""
     codec = Path(places["codec"]).resolve() / CARD
-    at = results.words(description["temperature"])
+    at = f"temperatures {results.words(manner.temperature)} and guidance {manner.guidance:g}"
     about = (
         f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer of the w2v-BERT kind, three stages{more}, over "
         f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "
-        f"otherwise it decodes with `{decoder}` at temperatures {at}. Fingerprint `{fingerprint}`, of all parts "
+        f"otherwise it decodes with `{manner.decoder}` at {at}. Fingerprint `{fingerprint}`, of all parts "
         f"together, by {link(folder / 'bundle.json', folder)}."
     )
     measured = [results.evaluation(shelf, f"report-{folder.name}", fingerprint)]

@@ -227,8 +227,9 @@ def make(kind: Kind, found: list[tuple[Path, Origin]], asked: Asked, folder: Pat
         ("bundle", bundle.name),
         ("fingerprint", bundle.fingerprint),
         ("fingerprint of its codec", bundle.fingerprints["codec"]),
-        ("temperature", " / ".join(f"{value:g}" for value in bundle.temperature)),
-        ("decoder", f"{bundle.decoder}; engine {engine.engine}, weights {engine.weights}"),
+        ("temperature", " / ".join(f"{value:g}" for value in bundle.manner.temperature)),
+        ("guidance", f"{bundle.manner.guidance:g}"),
+        ("decoder", f"{bundle.manner.decoder}; engine {engine.engine}, weights {engine.weights}"),
         ("Segue", version("segue")),
     )
     return Part(kind.name, setting, kind.thanks, tuple(prompts))

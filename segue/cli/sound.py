@@ -49,6 +49,10 @@ class Making:
         tuple[float, float, float] | None,
         typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
     ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How closely voice and words follow prompt and semantic tokens: 1 as trained, 3 closer."),
+    ] = None
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest tokens.")] = None
     top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest tokens of this probability.")] = None
     stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="End early where the model ends.")] = False
@@ -81,6 +85,7 @@ class Making:
             seed=self.seed,
             num=self.num,
             temperature=self.temperature,
+            guidance=self.guidance,
             top_k=self.top_k,
             top_p=self.top_p,
             stop_at_end=self.stop_at_end,

@@ -127,6 +127,5 @@ def _key(context: Context, number: int) -> dict[str, Any]:
         "bundle": context.bundle.fingerprint,
         "recording": recording.item.id,
         "seconds_of_recording": recording.seconds,
-        "temperature": list(context.bundle.temperature),
-        "decoder": context.bundle.decoder,
+        **context.bundle.manner.told(),
     }

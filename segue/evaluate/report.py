@@ -59,6 +59,7 @@ class Settings:
         seed: of every draw.
         prompt_seconds: of each recording, that are gone on with.
         seconds: that are made.
+        guidance: of the coarse stage.
     """
 
     bundle: str
@@ -77,6 +78,7 @@ class Settings:
     seed: int
     prompt_seconds: float
     seconds: float
+    guidance: float = 1.0
 
     def differences(self, other: Settings) -> dict[str, tuple[Any, Any]]:
         """What is not the same: attribute -> own value, the other's."""

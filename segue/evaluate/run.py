@@ -184,8 +184,8 @@ def _settings(bundle: Bundle, asked: Asked, recordings: Sequence[Recording]) -> 
     return Settings(
         bundle=bundle.name,
         bundle_fingerprint=bundle.fingerprint,
-        temperature=bundle.temperature,
-        decoder=bundle.decoder,
+        temperature=bundle.manner.temperature,
+        decoder=bundle.manner.decoder,
         engine=choice.engine,
         weights=choice.weights,
         data=tuple("/".join(place.resolve().parts[-2:]) for place in asked.places),
@@ -198,6 +198,7 @@ def _settings(bundle: Bundle, asked: Asked, recordings: Sequence[Recording]) -> 
         seed=asked.seed,
         prompt_seconds=asked.prompt_seconds,
         seconds=asked.seconds,
+        guidance=bundle.manner.guidance,
     )
 
 

@@ -73,7 +73,7 @@ class Autoregressive:
         seeds: Sequence[int],
         engine: tuple[str | None, str | None] = (None, None),
     ) -> None:
-        self._coarse = StageRunner(stages.coarse, sampling.coarse, engine=engine)
+        self._coarse = StageRunner(stages.coarse, sampling.coarse, engine=engine, guidance=sampling.guidance)
         self._fine = StageRunner(stages.fine, sampling.fine, engine=engine)
         self._rngs = {name: [rng_of(seed, name) for seed in seeds] for name in ("coarse", "fine")}
         cut, crop = _frames(stages.coarse.stage)

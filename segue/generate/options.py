@@ -8,6 +8,7 @@ from typing import TypedDict
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import ITERATIONS, Decoder, Settings, System
+from segue.generate.manner import Manner
 from segue.generate.sampling import Sampling
 from segue.generate.stages import StageSampling
 
@@ -20,6 +21,8 @@ class Options(TypedDict, total=False):
         num: rows to make, 1 by default.
         temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. The bundle's own by
             default.
+        guidance: how closely the coarse stage follows prompt and semantic tokens, see `segue.generate.guidance`: 1 as
+            it was trained, more for closer, at twice the compute; the bundle's own by default.
         top_k: draw among the k likeliest tokens only, in every stage.
         top_p: draw among the likeliest tokens that together have this probability, in every stage.
         stop_at_end: stop early where the semantic stage says that the clip is over.
@@ -35,6 +38,7 @@ class Options(TypedDict, total=False):
     seed: int
     num: int
     temperature: Sequence[float] | None
+    guidance: float | None
     top_k: int | None
     top_p: float | None
     stop_at_end: bool
@@ -46,25 +50,26 @@ class Options(TypedDict, total=False):
     on_progress: StageProgress | None
 
 
-def settings_of(options: Options, temperature: Sequence[float], decoder: Decoder) -> Settings:
-    """The settings that options mean, with `temperature` and `decoder` where they name none.
+def settings_of(options: Options, manner: Manner) -> Settings:
+    """The settings that options mean, with the bundle's own where they name none.
 
     Raises:
         SegueError: if one is out of range.
     """
     chosen = options.get("temperature")
-    chosen = temperature if chosen is None else chosen
+    chosen = manner.temperature if chosen is None else chosen
     if len(chosen) != 3:
         raise SegueError(f"temperature {tuple(chosen)}: give three, for semantic, coarse and fine stage")
     seed, num = options.get("seed", 0), options.get("num", 1)
     if num < 1:
         raise SegueError(f"num {num}: at least 1 continuation")
-    drawn = [Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen]
+    guidance = options.get("guidance")
+    semantic, coarse, fine = (Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen)
     return Settings(
         seeds=range(seed, seed + num),
-        sampling=StageSampling(*drawn),
+        sampling=StageSampling(semantic, coarse, fine, manner.guidance if guidance is None else guidance),
         system=options.get("system", "full"),
-        decoder=options.get("decoder") or decoder,
+        decoder=options.get("decoder") or manner.decoder,
         iterations=options.get("iterations", ITERATIONS),
         engine=(options.get("engine"), options.get("weights")),
         stop_at_end=options.get("stop_at_end", False),

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segue.errors import SegueError
+from segue.generate.guidance import Guided, Reader
 from segue.generate.sampling import Sampling, choose, uniforms
 from segue.lm.decoder import Decoder, make_decoder
 from segue.lm.model import StageModel
@@ -46,6 +47,7 @@ class StageRunner:
         sampling: how tokens are drawn.
         new_share: least share of a window that is new, unless less is wanted.
         engine: that decodes, and its weights; None for what segue.lm.decoder chooses.
+        guidance: how closely it follows what it is told, see segue.generate.guidance; 1 for as it was trained.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class StageRunner:
         sampling: Sampling,
         new_share: float = 0.5,
         engine: tuple[str | None, str | None] = (None, None),
+        guidance: float = 1.0,
     ) -> None:
         self.model, self.sampling, self.new_share, self._engine = model, sampling, new_share, engine
-        self._decoders: dict[int, tuple[int, Decoder]] = {}
+        self.guidance = guidance
+        self._decoders: dict[bool, tuple[int, int, Decoder]] = {}
 
     def start(
         self,
@@ -105,13 +109,13 @@ class StageRunner:
         run = self.start(*args, **options)  # type: ignore[arg-type]
         return run.advance(run.total_frames)
 
-    def decoder(self, rows: int, length: int) -> Decoder:
-        """A decoder for so many rows and at least `length` tokens."""
-        room, decoder = self._decoders.get(rows, (0, None))
-        if decoder is None or room < length:
+    def decoder(self, rows: int, length: int, bare: bool = False) -> Decoder:
+        """A decoder for so many rows and at least `length` tokens; another one for what is told less."""
+        kept, room, decoder = self._decoders.get(bare, (0, 0, None))
+        if decoder is None or kept != rows or room < length:
             engine, weights = self._engine
             decoder = make_decoder(self.model.transformer, rows, length, engine=engine, weights=weights)
-            self._decoders = {rows: (length, decoder)}  # another number of rows is rare: one is kept
+            self._decoders[bare] = (rows, length, decoder)  # another number of rows is rare: one is kept
         return decoder
 
 
@@ -173,40 +177,57 @@ class StageRun:
     def _window(self, start: int, done: int, stop: int) -> Iterator[None]:
         """Fill frames `done` to `stop` of the target one by one, seeing what lies after `start`."""
         layout, target = self._model.layout, self._model.stage.target
-        read, positions, mask, lengths = self._read(start, done, stop)
-        ahead = torch.stack([layout.ahead(done - start, stop - done, length) for length in lengths])
-        steps = ahead.shape[1]
-        positions = torch.cat([positions.expand(len(ahead), -1), ahead.to(read.device)], dim=1)
-        decoder = self._runner.decoder(read.shape[0], read.shape[1] + steps)
-        state = decoder.prefill(read, positions, mask)
-        if not torch.isfinite(state).all():
+        reader = self._opened(start, done, stop)
+        if not reader.sound:
             raise SegueError(f"{self._model.stage.name} stage: logits are not finite; its weights are damaged")
         slots = [layout.slot(slot) for slot in range(target.num_codebooks)]
-        step = 0
+        last = (stop - 1, len(slots) - 1)
         for frame in range(done, stop):
             for slot, (first, _) in enumerate(slots):
                 may_end = slot == 0 and self._end_from is not None and frame >= self._end_from
-                logits = decoder.logits(state, first, target.size + may_end)
+                logits = reader.logits(first, target.size + may_end)
                 place = (frame - self._known_frames) * len(slots) + slot
                 classes = choose(logits, self._runner.sampling, self._draws[:, place : place + 1])
                 if may_end:
                     classes = self._end(classes, frame)
                 self.tokens[:, slot, frame] = classes
-                if step + 1 < steps:
-                    state = decoder.step(classes + first)
-                step += 1
+                if (frame, slot) != last:
+                    reader.step(classes + first)
             self.done = frame + 1
             if self._on_progress is not None:
                 self._on_progress(self.done - self._known_frames, self.total_frames - self._known_frames)
             yield
 
-    def _read(self, start: int, done: int, stop: int) -> tuple[Tensor, Tensor, Tensor | None, list[int]]:
+    def _opened(self, start: int, done: int, stop: int) -> Reader | Guided:
+        """What is asked for the tokens of a window, having read what it opens with."""
+        stage, guidance = self._model.stage, self._runner.guidance
+        told = self._reader(start, done, stop)
+        tells = stage.semantic_optional and any(
+            stream.name == "semantic" and codes.shape[-1]
+            for stream, codes in zip(stage.prefix, self._prefix, strict=True)
+        )
+        begun = max(start, min(self._known_frames, done))
+        if guidance == 1 or (begun == start and not tells):
+            return told
+        return Guided(told, self._reader(begun, done, stop, bare=True), guidance)
+
+    def _reader(self, start: int, done: int, stop: int, bare: bool = False) -> Reader:
+        layout = self._model.layout
+        read, positions, mask, lengths = self._read(start, done, stop, bare)
+        ahead = torch.stack([layout.ahead(done - start, stop - done, length) for length in lengths])
+        positions = torch.cat([positions.expand(len(ahead), -1), ahead.to(read.device)], dim=1)
+        decoder = self._runner.decoder(read.shape[0], read.shape[1] + ahead.shape[1], bare)
+        return Reader(decoder, read, positions, mask)
+
+    def _read(self, start: int, done: int, stop: int, bare: bool) -> tuple[Tensor, Tensor, Tensor | None, list[int]]:
         """What the window opens with: tokens (B, L), positions (B or 1, L), mask and each row's own length."""
         stage, layout = self._model.stage, self._model.layout
         known = self.tokens[..., start:done]
-        ratio = stage.target.ratio
+        ratio, without = stage.target.ratio, bare and stage.semantic_optional
         cut = [
-            codes[..., start * ratio // stream.ratio :][..., : stream.frames((stop - start) * ratio)]
+            codes[..., :0]
+            if without and stream.name == "semantic"
+            else codes[..., start * ratio // stream.ratio :][..., : stream.frames((stop - start) * ratio)]
             for stream, codes in zip(stage.prefix, self._prefix, strict=True)
         ]
         names = [stream.name for stream in stage.prefix]

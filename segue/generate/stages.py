@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from segue.errors import SegueError
@@ -36,8 +37,23 @@ class Stages:
 
 @dataclass(frozen=True)
 class StageSampling:
-    """How freely each stage draws. The defaults are the paper's temperatures (arXiv 2209.03143, IV.B)."""
+    """How freely each stage draws. The defaults are the paper's temperatures (arXiv 2209.03143, IV.B).
+
+    Attributes:
+        semantic: temperature and the like of the semantic stage.
+        coarse: of the coarse stage.
+        fine: of the fine stage.
+        guidance: of the coarse stage, see `segue.generate.guidance`; 1 for none.
+
+    Raises:
+        SegueError: on a guidance below 0.
+    """
 
     semantic: Sampling = field(default_factory=lambda: Sampling(0.6))
     coarse: Sampling = field(default_factory=lambda: Sampling(0.8))
     fine: Sampling = field(default_factory=lambda: Sampling(0.6))
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise SegueError(f"guidance {self.guidance}: use 1 (none) or more, such as 3; 0 leaves out what is told")

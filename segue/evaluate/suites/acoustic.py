@@ -104,8 +104,7 @@ def _again(context: Context, number: int) -> Again:
         "bundle": bundle.fingerprint,
         "recording": recording.item.id,
         "samples": len(wave),
-        "temperature": list(bundle.temperature),
-        "decoder": bundle.decoder,
+        **bundle.manner.told(),
     }
 
     def regenerated() -> Tensor:

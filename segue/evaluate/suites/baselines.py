@@ -149,8 +149,7 @@ def _said_again(context: Context, row: Case, system: System) -> Tensor:
         "seed": context.seed,
         "prompt_seconds": context.prompt_seconds,
         "samples": len(row.truth),
-        "temperature": list(bundle.temperature),
-        "decoder": bundle.decoder,
+        **bundle.manner.told(),
     }
 
     def make() -> Tensor:
@@ -160,7 +159,7 @@ def _said_again(context: Context, row: Case, system: System) -> Tensor:
             prompt = tokenize_prompt(bundle.models, *bundle.both_rates(row.prompt, rate))
             content = tokenize_prompt(bundle.models, *bundle.both_rates(rest, rate)).semantic
             seconds = content.shape[0] / bundle.semantic.frame_rate
-            settings = settings_of({"seed": context.seed, "system": system}, bundle.temperature, bundle.decoder)
+            settings = settings_of({"seed": context.seed, "system": system}, bundle.manner)
             made = Generation(bundle.models, prompt, seconds, settings, content).run()
         return made.wave[0, cut : made.samples[0]]
 

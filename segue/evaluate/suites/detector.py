@@ -91,8 +91,7 @@ def run(context: Context) -> Section:
         "pieces": list(map(len, real)),
         "prompt_seconds": context.prompt_seconds,
         "seconds": context.seconds,
-        "temperature": list(context.bundle.temperature),
-        "decoder": context.bundle.decoder,
+        **context.bundle.manner.told(),
         "seed": context.seed,
         "detector": asdict(CONFIG),
     }

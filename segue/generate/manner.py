@@ -1,0 +1,54 @@
+"""How a bundle makes sound unless something else is asked for: what `bundle.json` tells beside the parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segue.errors import SegueError
+from segue.generate.continuation import DECODERS, Decoder
+
+
+@dataclass(frozen=True)
+class Manner:
+    """The bundle's own choices.
+
+    Attributes:
+        temperature: of the semantic, coarse and fine stage. The defaults are the paper's (arXiv 2209.03143, IV.B).
+        guidance: of the coarse stage, see `segue.generate.guidance`; 1 for none.
+        decoder: `ar` or `parallel`.
+    """
+
+    temperature: tuple[float, float, float] = (0.6, 0.8, 0.6)
+    guidance: float = 1.0
+    decoder: Decoder = "ar"
+
+    def told(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"temperature": list(self.temperature), "guidance": self.guidance, "decoder": self.decoder}
+
+    @classmethod
+    def read(cls, description: Mapping[str, Any], place: object, has_parallel: bool) -> Manner:
+        """What a bundle's description tells.
+
+        Args:
+            description: of the bundle; what it does not name is as by default.
+            place: of it, for messages.
+            has_parallel: whether the bundle has a parallel decoder.
+
+        Raises:
+            SegueError: if a value can't be.
+        """
+        usual = cls()
+        heat = description.get("temperature", list(usual.temperature))
+        if not (isinstance(heat, list) and len(heat) == 3 and all(isinstance(value, float) for value in heat)):
+            raise SegueError(f"{place}: temperature {heat}: three numbers such as [0.6, 0.8, 0.6]")
+        guidance = description.get("guidance", usual.guidance)
+        if not (isinstance(guidance, int | float) and math.isfinite(guidance) and guidance >= 0):
+            raise SegueError(f"{place}: guidance {guidance!r}: a number from 0 on, such as 1.0 (none) or 3.0")
+        decoder: Decoder | None = next((name for name in DECODERS if name == description.get("decoder", "ar")), None)
+        if decoder is None or (decoder == "parallel" and not has_parallel):
+            raise SegueError(f"{place}: decoder {description['decoder']!r}: ar, or parallel where there is one")
+        return cls((heat[0], heat[1], heat[2]), float(guidance), decoder)
