@@ -27,7 +27,7 @@ class Reader:
         self._state = decoder.prefill(tokens, positions, mask)
 
     @property
-    def sound(self) -> bool:
+    def finite(self) -> bool:
         """Whether what the model says is finite."""
         return bool(torch.isfinite(self._state).all())
 
@@ -53,9 +53,9 @@ class Guided:
         self._told, self._bare, self._guidance = told, bare, guidance
 
     @property
-    def sound(self) -> bool:
+    def finite(self) -> bool:
         """As of a reader."""
-        return self._told.sound and self._bare.sound
+        return self._told.finite and self._bare.finite
 
     def logits(self, first: int, count: int) -> Tensor:
         """As of a reader; log-probabilities, up to a constant a row."""

@@ -178,7 +178,7 @@ class StageRun:
         """Fill frames `done` to `stop` of the target one by one, seeing what lies after `start`."""
         layout, target = self._model.layout, self._model.stage.target
         reader = self._opened(start, done, stop)
-        if not reader.sound:
+        if not reader.finite:
             raise SegueError(f"{self._model.stage.name} stage: logits are not finite; its weights are damaged")
         slots = [layout.slot(slot) for slot in range(target.num_codebooks)]
         last = (stop - 1, len(slots) - 1)
@@ -206,12 +206,13 @@ class StageRun:
             stream.name == "semantic" and codes.shape[-1]
             for stream, codes in zip(stage.prefix, self._prefix, strict=True)
         )
-        begun = max(start, min(self._known_frames, done))
+        begun = max(start, self._known_frames)
         if guidance == 1 or (begun == start and not tells):
             return told
         return Guided(told, self._reader(begun, done, stop, bare=True), guidance)
 
     def _reader(self, start: int, done: int, stop: int, bare: bool = False) -> Reader:
+        """The model, having read what lies between `start` and `done`, without the semantic tokens if `bare`."""
         layout = self._model.layout
         read, positions, mask, lengths = self._read(start, done, stop, bare)
         ahead = torch.stack([layout.ahead(done - start, stop - done, length) for length in lengths])
@@ -223,10 +224,10 @@ class StageRun:
         """What the window opens with: tokens (B, L), positions (B or 1, L), mask and each row's own length."""
         stage, layout = self._model.stage, self._model.layout
         known = self.tokens[..., start:done]
-        ratio, without = stage.target.ratio, bare and stage.semantic_optional
+        ratio, less = stage.target.ratio, bare and stage.semantic_optional
         cut = [
             codes[..., :0]
-            if without and stream.name == "semantic"
+            if less and stream.name == "semantic"
             else codes[..., start * ratio // stream.ratio :][..., : stream.frames((stop - start) * ratio)]
             for stream, codes in zip(stage.prefix, self._prefix, strict=True)
         ]
