@@ -110,6 +110,7 @@ def test_a_bad_recording_is_not_reconstructed(cli, tmp_path, bundle_folder, kind
         (("--temperature", "1", "-1", "1"), "temperature -1"),
         (("--top-k", "0"), "top_k 0"),
         (("--top-p", "0"), "top_p 0"),
+        (("--guidance", "-1"), "guidance -1"),
         (("--threads", "0"), "--threads 0"),
         (("--bundle", "speach"), "bundle speach"),
     ],
