@@ -13,8 +13,8 @@
 # as the teacher (--set teacher_layer=3). The stages first learnt the codes of `codes`, by the steps below, and went on with
 # those of `heard` (--keep-tokens): coarse 650 (speech) and 380 (piano) steps of 8 s crops, fine 180 and 230, semantic 120
 # and 80. `heard` and those 3,100 steps had the loudness loss in an earlier form (docs/log.md). Losses and seconds of every
-# part are beside it as log.jsonl, those of parts before it in earlier/. PRECISION=float32 is for processors that have no
-# bfloat16 products.
+# part are beside it as log.jsonl, those of parts before it in earlier/; ahead/ has a better speech tokenizer, by contrastive
+# predictive coding, that no stages were trained on yet. PRECISION=float32 is for processors that have no bfloat16 products.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
