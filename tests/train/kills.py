@@ -89,6 +89,7 @@ def killed_at(folder: Path, target: int | None, delay: float) -> float:
         os.close(told)
         try:
             train_all(folder, lambda number, step: os.write(tells, bytes([number * CONFIG.steps + step])))
+            os.close(tells)  # whoever waits for more steps need not wait any longer
             if target is not None:
                 signal.pause()  # done before it is killed, where the machine stalled: the kill still comes
         finally:
