@@ -8,15 +8,14 @@ width on so many hours, chosen by the clips' names, is validated at every number
 with averaged weights. The rate stays constant after the warm-up, so that earlier figures are those of a shorter
 training; it is the recipe's at the recipe's width, and falls with the width. Depth, crops and batches are the recipe's.
 
-Losses are in nats a token. Minutes are CPU time on a CPU, which other jobs there do not take.
+Losses are in nats a token, minutes those of training by the run's own log.
 """
 
 from __future__ import annotations
 
-import sys
-import time
+import json
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,52 +26,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from segue.artifact import check_writable, read_json
-from segue.config import to_disk
+from segue.artifact import ARTIFACT, check_writable, load_part
 from segue.data.store import TokenStore
-from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
 from segue.fit import STAGES
-from segue.lm.model import StageModel
-from segue.parts import load_codebooks, make_stage
+from segue.parts import train_stage
 from segue.recipes import StageRecipe, tiny
-from segue.train import loop
-from segue.train.fabric import Precision, alone
-from segue.train.lm import StageTraining
+from segue.terminal import bars, train_bar
+from segue.train.fabric import Precision
 
 HEAD_WIDTH = 48
 VALID_BATCHES = 24
 
 
-@dataclass(frozen=True)
-class Row:
-    """A training, looked at after so many steps.
-
-    Attributes:
-        stage: that was trained.
-        width: of the transformer.
-        parameters: weights, tables of tokens included.
-        hours: of sound to draw crops from.
-        steps: done by then.
-        passes: times that as many tokens were seen as there are.
-        loss: of the training, nats a token, mean of the last log entry.
-        held_out: nats a token.
-        minutes: of training by then.
-    """
-
-    stage: str
-    width: int
-    parameters: int
-    hours: float
-    steps: int
-    passes: float
-    loss: float
-    held_out: float
-    minutes: float
-
-
-def some(folder: Path, hours: float) -> TokenStore:
-    """So many hours of a store, or all of it; fewer hours are a part of more."""
+def some(folder: Path, hours: float) -> list[str]:
+    """Clips of so many hours of a store; fewer hours are a part of more."""
     whole = TokenStore.open(folder)
     seconds = {str(facts["id"]): float(facts["seconds"]) for facts in whole.facts}
     taken, held = [], 0.0
@@ -83,7 +51,7 @@ def some(folder: Path, hours: float) -> TokenStore:
         held += seconds[name]
     if held < 0.95 * 3600 * hours:
         raise SegueError(f"--hours {hours:g}: {folder} holds {held / 3600:.2f}")
-    return TokenStore.open(folder, taken)
+    return taken
 
 
 def sized(recipe: StageRecipe, width: int, steps: list[int]) -> StageRecipe:
@@ -108,56 +76,35 @@ def sized(recipe: StageRecipe, width: int, steps: list[int]) -> StageRecipe:
     return replace(recipe, model=model, train=train)
 
 
-def trained(
-    name: str, recipe: StageRecipe, store: Path, valid: TokenStore, hours: float, work: Path, precision: Precision
-) -> list[Row]:
-    """The rows of one training."""
-    tokens, config = some(store, hours), recipe.train
-    folder = work / f"{name}-{recipe.model.width}-{hours:g}"
-    kept = folder / "rows.json"
-    rows = [Row(**row) for row in read_json(kept, "rows")["rows"]] if kept.exists() else []
-    before = rows[-1].minutes if rows else 0.0
-    stage = make_stage(name, recipe, tiny().num_coarse, tokens)  # type: ignore[arg-type]
-    model = StageModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
-    codebooks = load_codebooks(store)
-    if codebooks is not None:
-        model.start_from(codebooks, loop.generator(config.seed, 0, 3))
-    world = alone("cpu", precision)
-    limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
-    training = StageTraining(model, {}, *limits, recipe.optimiser, config.accumulate, world)
-    batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size, recipe.without_semantic)
-    held = TokenBatches(valid, model.layout, config.seed + 1, config.batch_size)
+def rows_of(run: Path, stage: str, recipe: StageRecipe, hours: float) -> list[dict[str, Any]]:
+    """A row for each validation in the log of a training that is done."""
+    config, loss, rows = recipe.train, float("nan"), []
+    size = sum(tensor.numel() for tensor in load_part(run / ARTIFACT, "stage").tensors.values())
     crop_hours = config.batch_size * config.crop_seconds / 3600
-    last, began = {"loss": float("nan")}, time.process_time()
-
-    def watch(event: loop.Event) -> None:
-        if event.kind == "train":
-            last["loss"] = event.losses["loss"]
-        if event.kind == "valid":
+    for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()):
+        if line["kind"] == "train":
+            loss = line["loss"]
+        if line["kind"] == "valid":
             rows.append(
-                Row(
-                    name,
-                    recipe.model.width,
-                    sum(weight.numel() for weight in model.parameters()),
-                    hours,
-                    event.step,
-                    round(event.step * crop_hours / hours, 2),
-                    round(last["loss"], 3),
-                    round(event.losses["loss"], 3),
-                    round(before + (time.process_time() - began) / 60, 2),
-                )
+                {
+                    "stage": stage,
+                    "width": recipe.model.width,
+                    "parameters": size,
+                    "hours": hours,
+                    "steps": line["step"],
+                    "passes": round(line["step"] * crop_hours / hours, 2),
+                    "loss": round(loss, 3),
+                    "held_out": round(line["loss"], 3),
+                    "minutes": round(line["seconds"] / 60, 2),
+                }
             )
-            write_json(kept, {"rows": [asdict(row) for row in rows]})
-            print(rows[-1], file=sys.stderr, flush=True)
-
-    loop.run(training, batches.batch, held.batch, config, folder, {"recipe": to_disk(recipe), "hours": hours}, watch)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """As it is shown."""
     made = Table(title="held-out loss by size, data and steps", box=box.MARKDOWN)
-    heads = ("stage", "width", "parameters", "hours", "steps", "passes", "loss", "held out", "CPU minutes")
+    heads = ("stage", "width", "parameters", "hours", "steps", "passes", "loss", "held out", "minutes")
     for head in heads:
         made.add_column(head, justify="left" if head == "stage" else "right")
     for row in rows:
@@ -185,11 +132,17 @@ def main(
     if json_out is not None:
         check_writable(json_out)
     torch.set_num_threads(1)
-    recipe, held, rows = tiny().stage(stage), TokenStore.open(valid), []  # type: ignore[arg-type]
+    recipe, rows = tiny().stage(stage), []  # type: ignore[arg-type]
     recipes = [sized(recipe, one, steps) for one in width]
     for data in hours:
+        clips = some(store, data)
         for sizes in recipes:
-            rows += [asdict(row) for row in trained(stage, sizes, store, held, data, work, precision)]
+            run = work / f"{stage}-{sizes.model.width}-{data:g}"
+            with bars() as progress:
+                told = train_bar(progress, run.name)
+                places = (tiny().num_coarse, store, valid, run)
+                train_stage(stage, sizes, *places, watch=told, precision=precision, clips=clips)  # type: ignore[arg-type]
+            rows += rows_of(run, stage, sizes, data)
             if json_out is not None:
                 write_json(json_out, {"precision": precision, "depth": recipe.model.depth, "rows": rows})
     Console(width=120, highlight=False).print(table(rows))

@@ -198,6 +198,7 @@ def train_stage(
     world: World | None = None,
     wandb: str | None = None,
     begin: Beginning | None = None,
+    clips: Sequence[str] | None = None,
 ) -> Path:
     """Train one stage on a token store; returns the folder of the artifact.
 
@@ -215,12 +216,13 @@ def train_stage(
         world: processes to train with.
         wandb: project of Weights & Biases to log to as well.
         begin: a stage of the same sizes whose weights come first.
+        clips: ids of those of the store to train on; None for all.
 
     Raises:
         SegueError: if store, folder or `begin` can't be used, or training diverges.
     """
     config = recipe.train
-    tokens, held_out = _stores(store, valid_store)
+    tokens, held_out = _stores(store, valid_store, clips)
     stage = make_stage(name, recipe, num_coarse, tokens)
     model = StageModel(stage, recipe.model, loop.generator(config.seed, 0, 2))
     codebooks = load_codebooks(store)
@@ -234,6 +236,7 @@ def train_stage(
     batches = TokenBatches(tokens, model.layout, config.seed, config.batch_size, recipe.without_semantic)
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
+    describe |= {} if clips is None else {"clips": list(clips)}
     held = valid.batch if valid else None
     seconds = loop.run(training, batches.batch, held, config, out, describe | begun, watch, wandb)
     return _keep(training.export(_token_card(tokens, licence, config, seconds) | begun), out, world)
@@ -345,9 +348,11 @@ def _describe(recipe: CodecRecipe | SemanticRecipe, data: SoundData) -> dict[str
     return {"recipe": to_disk(recipe), "data": [folder.name for folder in data.folders]}
 
 
-def _stores(store: Path, valid_store: Path | None) -> tuple[TokenStore, TokenStore | None]:
+def _stores(
+    store: Path, valid_store: Path | None, clips: Sequence[str] | None = None
+) -> tuple[TokenStore, TokenStore | None]:
     """Tokens to train on and tokens held out, of the same tokenizers."""
-    tokens = TokenStore.open(store)
+    tokens = TokenStore.open(store, clips)
     held_out = TokenStore.open(valid_store) if valid_store else None
     if held_out and held_out.header != tokens.header:
         raise SegueError(f"{valid_store}: made by other tokenizers than {store}; tokenise both with the same")

@@ -4,7 +4,7 @@ A stage was trained with and without its semantic prefix, and on crops that begi
 for the next token: knowing all it is told, and bare, with neither the semantic prefix nor anything before the new
 frames. What it says more often in the first case than in the second is due to what it was told; that is taken
 `guidance` times over. At 1 nothing changes; above, voice and words keep closer to prompt and semantic tokens, for
-twice the compute; below, less.
+twice the stage's compute; below, less.
 
 Shapes: logits (B, C) of one token's classes.
 Source: classifier-free guidance, Ho and Salimans 2022 (arXiv 2207.12598), in logits of a language model as in Sanchez

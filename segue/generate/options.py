@@ -22,7 +22,7 @@ class Options(TypedDict, total=False):
         temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. The bundle's own by
             default.
         guidance: how closely the coarse stage follows prompt and semantic tokens, see `segue.generate.guidance`: 1 as
-            it was trained, more for closer, at twice the compute; the bundle's own by default.
+            it was trained, more for closer, at twice that stage's compute; the bundle's own by default.
         top_k: draw among the k likeliest tokens only, in every stage.
         top_p: draw among the likeliest tokens that together have this probability, in every stage.
         stop_at_end: stop early where the semantic stage says that the clip is over.

@@ -19,7 +19,7 @@ from segue.lm.model import StageModel
 from segue.lm.sequence import NOT_PREDICTED, START, TokenBatch
 from segue.train import sharded
 from segue.train.fabric import Precision, World, alone
-from segue.train.optimiser import MovingAverage, OptimiserName, optimisers, other_optimiser, set_rate
+from segue.train.optimiser import MovingAverage, OptimiserName, check_kept, optimisers, set_rate
 
 __all__ = ["OptimiserName", "Precision", "StageTraining"]
 
@@ -119,8 +119,7 @@ class StageTraining:
         Raises:
             SegueError: if it was trained with another choice of optimisers.
         """
-        if len(state["optimisers"]) != len(self.optimisers):
-            raise SegueError(other_optimiser(len(state["optimisers"])))
+        check_kept(state["optimisers"], self.optimisers)
         self._steps = state["steps"]
         sharded.load_module(self.model, state["model"])
         if self.average is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from segue.errors import SegueError
 from segue.train import sharded
 from segue.train.fabric import World
 from segue.train.muon import Muon
@@ -44,10 +45,15 @@ def optimisers(
     return [rest, Muon(matrices, weight_decay, dtype=dtype)]
 
 
-def other_optimiser(kept: int) -> str:
-    """What is said where a checkpoint was made with another choice of optimisers, `kept` of them."""
-    other = "adamw" if kept == 1 else "muon"
-    return f"this run was started with optimiser={other}; give --set optimiser={other} to go on"
+def check_kept(kept: Sequence[Any], own: Sequence[torch.optim.Optimizer]) -> None:
+    """Refuse states of another choice of optimisers.
+
+    Raises:
+        SegueError: if what was kept is not of as many optimisers as there are.
+    """
+    if len(kept) != len(own):
+        other = "adamw" if len(kept) == 1 else "muon"
+        raise SegueError(f"this run was started with optimiser={other}; give --set optimiser={other} to go on")
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -39,7 +39,7 @@ from segue.semantic.recurrent import RecurrentEncoder
 from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, token_features
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
-from segue.train.optimiser import MovingAverage, OptimiserName, optimisers, other_optimiser, set_rate
+from segue.train.optimiser import MovingAverage, OptimiserName, check_kept, optimisers, set_rate
 from segue.train.seeded import seeded
 
 Batch = tuple[Tensor, Tensor]
@@ -250,8 +250,7 @@ class SemanticTraining:
         Raises:
             SegueError: if it was trained with another choice of optimisers.
         """
-        if len(state["optimisers"]) != len(self.optimisers):
-            raise SegueError(other_optimiser(len(state["optimisers"])))
+        check_kept(state["optimisers"], self.optimisers)
         self.learner.load_state_dict(state["learner"])
         self.average.load_state_dict(state["average"])
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):

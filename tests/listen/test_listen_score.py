@@ -11,6 +11,7 @@ import raters
 from segue.errors import SegueError
 from segue.listen.answers import collect, read_file
 from segue.listen.key import ANSWERS, read_key
+from segue.listen.plan import Trial
 from segue.listen.score import score
 
 
@@ -68,15 +69,21 @@ def test_headphones_are_told(key):
 
 
 def test_guessing_is_chance_and_differs_between_raters(key):
-    draw = random.Random(5)
-    guess = raters.attentive(lambda trial: draw.choice((1, 2)))
-    found = score(key, [raters.session(key, guess, number, number % 2) for number in range(200)])
+    """Which guesses are right is drawn by rater and recording: names and bundles made here have no part in it."""
+
+    def guesses(number: int) -> raters.Rule:
+        def guess(trial: Trial) -> int:
+            assert trial.right is not None
+            lucky = random.Random(f"{number} {trial.recording} {trial.part}").random() < 0.5
+            return trial.right if lucky else 3 - trial.right
+
+        return raters.attentive(guess)
+
+    found = score(key, [raters.session(key, guesses(number), number, number % 2) for number in range(200)])
     kept = found.kept
-    assert kept.share.low < kept.share.share < kept.share.high  # who hears what hangs on the sounds made here, so that
-    assert abs(kept.share.share - 0.5) < 0.06 and kept.share.p > 0.001  # bounds are those of three deviations and more
-    assert abs(kept.alpha) < 0.1
+    assert kept.share.low < 0.5 < kept.share.high and abs(kept.alpha) < 0.1 and kept.share.p > 0.01
     assert kept.over_raters.low < kept.share.share < kept.over_raters.high
-    assert abs(kept.detection.sensitivity) < 0.3
+    assert abs(kept.detection.sensitivity) < 0.25
 
 
 def test_preference_counts_systems_not_sides(preference_test):

@@ -207,9 +207,9 @@ def test_k_means_reads_a_stream_from_disk_and_is_near_the_best(tmp_path) -> None
     found = fit(batch, 12, 12, seed=1)
     assert set(asked) == set(range(12)) and max(np.bincount(asked)) <= 10  # passes over a stream, nothing kept
     assert torch.allclose(found.std, torch.from_numpy(rows.std(0)), rtol=0.01)
-    evened = (torch.from_numpy(rows) - found.mean) / found.std
-    ours = (evened - found.centroids[nearest(evened, found.centroids)]).square().sum()
-    best = KMeans(12, n_init=10, random_state=0).fit(evened.numpy()).inertia_
+    placed = evened(torch.from_numpy(rows), found.mean, found.std, False)
+    ours = (placed - found.centroids[nearest(placed, found.centroids)]).square().sum()
+    best = KMeans(12, n_init=10, random_state=0).fit(placed.numpy()).inertia_
     assert ours < 1.5 * best and (found.counts > 0).all() and found.counts.sum() == 12_000
 
 

@@ -39,7 +39,7 @@ def test_all_kinds_of_codes_train_and_leave_less_where_that_is_asked(changes):
         wave = tiny.clip_batch(0)[0]
         with torch.no_grad():
             left[weight] = float(one._pass(wave, torch.full((len(wave),), 12), tiny.rng(), False, 1)[2])
-    assert left[20.0] < left[0.0]
+    assert left[20.0] < 0.95 * left[0.0]
 
 
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])

@@ -68,6 +68,7 @@ def run(context: Context) -> Section:
     groups = [context.groups[number] for number in numbers]
     names = {count: f"{count} codebook{'s' if count > 1 else ''}" for count in counts}
     players: list[Player] = []
+    listened: list[dict[str, told.Heard]] = []
 
     def measured(number: int) -> dict[str, dict[str, Any]]:
         item = context.recordings[number].item
@@ -83,8 +84,7 @@ def run(context: Context) -> Section:
             if shown and count in _shown(counts):
                 players.append(player(context, f"codec-{number:04d}-{count:02d}", names[count], item.id, made))
         if context.kind == "speech":
-            for name, heard in told.listen(bench, wave, waves, None).items():
-                found[name]["heard"] = heard
+            listened.append(told.listen(bench, wave, waves, None))
         return found
 
     values = each(context, "codec", numbers, measured)
@@ -92,13 +92,15 @@ def run(context: Context) -> Section:
     details: dict[str, Any] = {}
     for name in (*names.values(), ORIGINAL):
         mine = [one[name] for one in values]
-        listened = [one.pop("heard") for one in mine if "heard" in one]
         keys = sorted({key for one in mine for key in one})
         table[name] = dict(means(context, groups, {key: [one.get(key, math.nan) for one in mine] for key in keys}))
         if bench.has("words"):
-            table[name][WORDS] = told.figures(listened, groups, context.seed)[WORDS]
-            for one, heard in zip(mine, listened, strict=True):
-                one |= {"heard": heard.text, "by_original": heard.by_original}
+            heard = [one[name] for one in listened]
+            table[name][WORDS] = told.figures(heard, groups, context.seed)[WORDS]
+            mine = [
+                {**one, "heard": said.text, "by_original": said.by_original}
+                for one, said in zip(mine, heard, strict=True)
+            ]
         details[name] = [
             {"recording": context.recordings[number].item.id, **one} for number, one in zip(numbers, mine, strict=True)
         ]
