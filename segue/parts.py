@@ -92,7 +92,7 @@ def train_codec(
     training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world, begin)
     held, begun = valid.batch if valid else None, {"begun_from": begin.fingerprint} if begin else {}
     seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data) | begun, watch, wandb)
-    return _keep(training.export(_card(data, train, config, seconds) | begun), out, world)
+    return _keep(training.export(_card(data, train, config, seconds, world) | begun), out, world)
 
 
 def train_semantic(
@@ -126,7 +126,7 @@ def train_semantic(
         # Tokens may be made with it already, and k-means need not fall out the same again.
         if world.is_first and not _is_made(folder, config.steps):
             clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
-            card = _card(data, train, config, seconds) | {"clusters": clusters}
+            card = _card(data, train, config, seconds, world) | {"clusters": clusters}
             if teacher is not None:
                 card["teacher"] = teacher.fingerprint
             save_part(training.export(card), folder / ARTIFACT)
@@ -239,7 +239,7 @@ def train_stage(
     describe |= {} if clips is None else {"clips": list(clips)}
     held = valid.batch if valid else None
     seconds = loop.run(training, batches.batch, held, config, out, describe | begun, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds) | begun), out, world)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds, world) | begun), out, world)
 
 
 def train_parallel(
@@ -295,7 +295,7 @@ def train_parallel(
     describe = {"part": "parallel decoder", "recipe": to_disk(recipe), "requires": requires} | begun
     held = valid.batch if valid else None
     seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds) | begun), out, world)
+    return _keep(training.export(_token_card(tokens, licence, config, seconds, world) | begun), out, world)
 
 
 def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:
@@ -363,27 +363,27 @@ def _requires(tokens: TokenStore) -> dict[str, str]:
     return {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
 
 
-def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, seconds: float) -> dict[str, Any]:
+def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
     return {
         "clips": len(tokens),
         "hours": round(tokens.seconds / 3600, 3),
         "licence": licence,
-        "steps": config.steps,
-        "hours_seen": round(config.steps * config.batch_size * config.crop_seconds / 3600, 2),
-        "training_seconds": round(seconds),
-    }
+    } | _spent(config, seconds, world)
 
 
-def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float) -> dict[str, Any]:
+def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
     return {
         "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
         "hours": round(clips.hours, 3),
         "skipped_files": len(clips.skipped),
         "licence": data.licence,
-        "steps": config.steps,
-        "hours_seen": round(config.steps * config.batch_size * config.crop_seconds / 3600, 2),
-        "training_seconds": round(seconds),
-    }
+    } | _spent(config, seconds, world)
+
+
+def _spent(config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
+    hours = round(config.steps * config.batch_size * config.crop_seconds / 3600, 2)
+    spent = {"steps": config.steps, "hours_seen": hours, "training_seconds": round(seconds)}
+    return spent | {"device": world.device.type}
 
 
 def _keep(part: Part, out: Path, world: World) -> Path:

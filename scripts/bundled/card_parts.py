@@ -35,7 +35,11 @@ LOSSES: dict[str, dict[str, tuple[str, int]]] = {
         "mel": ("mel, all codebooks", 3),
         "mel_few": ("mel, few codebooks", 3),
     },
-    "semantic": {"loss": ("loss", 3), "masked_accuracy": ("hidden targets named", 3)},
+    "semantic": {
+        "loss": ("loss", 3),
+        "masked_accuracy": ("hidden targets named", 3),
+        "predictive_accuracy": ("frames to come told", 3),
+    },
     "stage": {"loss": ("nats a token", 3)},
     "parallel": {"loss": ("nats a masked code", 3), "loss_0": ("of the first codebook", 3)},
 }
@@ -44,7 +48,7 @@ LOSSES: dict[str, dict[str, tuple[str, int]]] = {
 AVERAGES = (".usage", ".total")
 """Ends of the names of what a codebook keeps for further training; no weights of the model."""
 
-CLOCK = "Minutes are each run's own clock, on one CPU core or a share of one."
+CLOCK = "Minutes are each run's own clock, on one CPU core or a share of one, or where it says so on one GPU."
 """How the bundled trainings were run; see make.sh."""
 
 
@@ -105,6 +109,9 @@ def shape(part: Part) -> str:
         codes = f"unit codes of {codec.code_width}" if codec.quantizer == "factorised" else "plain codes"
         return f"{made}; {codes}" + (f" on a latent of {codec.latent_width}" if codec.latent_width else "")
     if part.kind == "semantic":
+        if config.get("recurrent"):
+            blocks = f"{config['recurrent']['depth']} recurrent layers of {config['recurrent']['width']}"
+            return f"{blocks}; {config['vocab_size']} clusters of layer {config['layer'] + 1}"
         encoder = config["encoder"]
         blocks = f"{encoder['contrastive_depth']} + {encoder['masked_depth']} Conformer blocks of {encoder['width']}"
         return f"{blocks}; {config['vocab_size']} clusters of block {config['layer']}"
@@ -147,10 +154,11 @@ def training(parts: list[Trained], earlier: Path, card: Path) -> str:
 
 def _training_row(name: str, about: dict[str, Any]) -> list[str]:
     seconds = about.get("training_seconds")
-    minutes = None if seconds is None else seconds / 60
+    minutes = number(None if seconds is None else seconds / 60, 0)
+    where = " on a GPU" if about.get("device") == "cuda" else ""
     steps = about.get("steps")
     heard = number(about.get("hours_seen"), 1)
-    return [name, number(about.get("hours"), 1), NOTHING if steps is None else f"{steps}", heard, number(minutes, 0)]
+    return [name, number(about.get("hours"), 1), NOTHING if steps is None else f"{steps}", heard, minutes + where]
 
 
 def began(about: dict[str, Any]) -> tuple[str, str] | None:

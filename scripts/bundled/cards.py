@@ -142,10 +142,12 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     parts = [Trained(role, found[role], places[role]) for role in TITLES if role in found and role != "codec"]
     kind, manner = FOR.get(folder.name, folder.name), Manner.read(description, folder, "parallel" in found)
     more = " and a parallel decoder (SoundStorm's, arXiv 2305.09636)" if "parallel" in found else ""
+    recurrent = found["semantic"].config.get("recurrent")
+    encoder = "by contrastive predictive coding (arXiv 1807.03748)" if recurrent else "of the w2v-BERT kind"
     codec = Path(places["codec"]).resolve() / CARD
     at = f"temperatures {results.words(manner.temperature)} and guidance {manner.guidance:g}"
     about = (
-        f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer of the w2v-BERT kind, three stages{more}, over "
+        f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer {encoder}, three stages{more}, over "
         f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "
         f"otherwise it decodes with `{manner.decoder}` at {at}. Fingerprint `{fingerprint}`, of all parts "
         f"together, by {link(folder / 'bundle.json', folder)}."

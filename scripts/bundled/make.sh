@@ -33,49 +33,56 @@ prepare() {
     if [[ $1 == speech ]]; then
         python "$here/prepare_speech.py" "$data/speech" speech
         python "$here/join_speech.py" speech/train speech/joined
+        for split in train valid; do # LibriSpeech apart, so that it can be half of what an encoder hears
+            mkdir -p speech/$split-read speech/$split-rest
+            find speech/$split -name '*.wav' -name 'ls_*' -exec ln -f -t speech/$split-read {} +
+            find speech/$split -name '*.wav' ! -name 'ls_*' -exec ln -f -t speech/$split-rest {} +
+        done
     else
         python "$here/prepare_piano.py" "$data/piano" piano --train-songs 110 --valid-songs 20 --workers 2
     fi
 }
 
 tokenizers() {
+    local place=(--resume --precision $precision --device $device)
     if [[ $1 == codec ]]; then
         local sound=(--data speech/train --data piano/train --weight 0.6 --weight 0.4 --valid speech/valid --valid piano/valid)
-        segue train codec --recipe tiny --out runs/codes --resume --precision $precision --licence "$speech; $piano" \
-            "${sound[@]}" --set model.spectral.width=384 --set train.steps=24000 --set train.learning_rate=6e-4 \
-            --set train.ema_decay=0.999 --set train.cooldown_fraction=0.35
-        local heard=(--set objective.loudness=0.5 --set objective.structure=0.5)
-        segue train codec --recipe tiny --init runs/codes --out runs/heard --resume --precision $precision \
-            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set train.steps=6000 \
+        segue train codec --recipe tiny --out runs/codes "${place[@]}" --licence "$speech; $piano" "${sound[@]}" \
+            --set model.spectral.width=384 --set model.spectral.decoder_depth=8 --set train.steps=24000 \
+            --set train.learning_rate=6e-4 --set train.ema_decay=0.999 --set train.cooldown_fraction=0.35
+        segue train codec --recipe tiny --init runs/codes --out runs/heard "${place[@]}" --licence "$speech; $piano" \
+            "${sound[@]}" --set objective.loudness=0.5 --set objective.structure=0.5 --set train.steps=6000 \
             --set train.learning_rate=5e-4 --set train.ema_decay=0.998 --set train.cooldown_fraction=0.6
-        segue train codec --recipe tiny --init runs/heard --out runs/codec --resume --precision $precision \
-            --licence "$speech; $piano" "${sound[@]}" "${heard[@]}" --set objective.decoder_only=true \
-            --set objective.adversarial_start_step=0 --set objective.adversarial=0.2 --set objective.feature_matching=1.0 \
-            --set objective.discriminators.wave_scales=0 --set train.steps=4800 --set train.learning_rate=3e-4 \
-            --set train.ema_decay=0.998 --set train.cooldown_fraction=0.4
+        segue train codec --recipe tiny --init runs/heard --out runs/codec "${place[@]}" --licence "$speech; $piano" \
+            "${sound[@]}" --set objective.loudness=0.5 --set objective.structure=1.0 --set objective.adversarial=0.2 \
+            --set objective.feature_matching=1.0 --set objective.adversarial_start_step=0 \
+            --set objective.discriminators.wave_scales=0 --set objective.discriminators.periods=[2,3,5,7,11] \
+            --set objective.discriminators.stft_windows=[256,512,1024,2048] --set train.batch_size=64 \
+            --set train.steps=1919 --set train.learning_rate=6e-4 --set train.ema_decay=0.999 \
+            --set train.cooldown_fraction=0.55
     else
-        segue train semantic --recipe tiny --out runs/speech-semantic --resume --licence "$speech" \
-            --data speech/train --valid speech/valid \
-            --set rounds=1 --set round_share=0.4 --set model.warp=1.18 --set model.colour=0.4
-        segue train semantic --recipe tiny --out runs/piano-semantic --resume --licence "$piano" \
+        segue train semantic --recipe tiny --out runs/speech-semantic "${place[@]}" --licence "$speech" \
+            --data speech/train-read --weight 0.5 --data speech/train-rest --weight 0.5 --valid speech/valid-read \
+            --valid speech/valid-rest --set model.objective.kind=cpc --set model.warp=1.18 --set model.colour=0.4 \
+            --set 'model.tokenizer.recurrent={"width": 384}' --set model.tokenizer.layer=1 \
+            --set model.tokenizer.angular=true --set optimiser=muon --set train.crop_seconds=2.56 \
+            --set train.batch_size=48 --set train.learning_rate=4e-3 --set train.cooldown_fraction=0.5 \
+            --set train.ema_decay=0.997 --set train.steps=4400
+        segue train semantic --recipe tiny --out runs/piano-semantic --resume --licence "$piano" --device $device \
             --data piano/train --valid piano/valid --set train.steps=1100
     fi
 }
 
 stages() {
     local -A source=([speech]=joined [piano]=train)
-    segue tokenize "$1/valid" --out "tokens/$1-valid" --codec runs/heard --semantic "runs/$1-semantic"
-    segue tokenize "$1/${source[$1]}" --out "tokens/$1-train" --codec runs/heard --semantic "runs/$1-semantic"
-    local tokens=(--data "tokens/$1-train" --valid "tokens/$1-valid")
-    local -A runs=([semantic]=semantic-stage [coarse]=coarse-short [fine]=fine-stage)
+    segue tokenize "$1/valid" --out "tokens/$1-valid" --codec runs/codec --semantic "runs/$1-semantic"
+    segue tokenize "$1/${source[$1]}" --out "tokens/$1-train" --codec runs/codec --semantic "runs/$1-semantic"
     for stage in semantic coarse fine; do
-        local -n steps=${stage}_steps
-        segue train lm --stage $stage --recipe tiny --out "runs/$1-${runs[$stage]}" --resume --precision $precision \
-            --set train.steps=${steps[$1]} --licence "${!1}" "${tokens[@]}"
+        local -n steps=${stage}_steps sizes=${stage}_sizes
+        segue train lm --stage $stage --recipe tiny --out "runs/$1-$stage-stage" --resume --precision $precision \
+            --device $device --data "tokens/$1-train" --valid "tokens/$1-valid" --licence "${!1}" \
+            --set train.steps=${steps[$1]} "${sizes[@]}"
     done
-    segue train lm --stage coarse --recipe tiny --init "runs/$1-coarse-short" --out "runs/$1-coarse-stage" --resume \
-        --precision $precision --set train.steps=${longer_steps[$1]} --set train.crop_seconds=8.0 --set train.batch_size=4 \
-        --set train.learning_rate=1e-3 --licence "${!1}" "${tokens[@]}"
 }
 
 side_by_side() { # a function, and the word that tells its two jobs apart
