@@ -190,7 +190,8 @@ def main(
     sampling = StageSampling(*(Sampling(value) for value in bundle.manner.temperature))
     decoders: dict[str, Callable[[int], AcousticDecoder]] = {}
     if baseline:
-        decoders["ar"] = lambda number: Autoregressive(bundle.stages, sampling, [number])
+        books = bundle.codec.codebooks()
+        decoders["ar"] = lambda number: Autoregressive(bundle.stages, sampling, [number], codebooks=books)
     for rounds in iterations or ITERATIONS:
         filling = Filling((rounds, 1), Sampling(temperature), Sampling(single), noise)
         decoders[f"parallel-{rounds}"] = lambda number, filling=filling: Parallel(

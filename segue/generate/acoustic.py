@@ -64,6 +64,8 @@ class Autoregressive:
         sampling: how freely they draw.
         seeds: one a row.
         engine: that decodes, and its weights.
+        codebooks: (Q, size, W) the codec's vectors, by which the fine stage chooses at temperature 0; None to take the
+            likeliest codes.
     """
 
     def __init__(
@@ -72,9 +74,12 @@ class Autoregressive:
         sampling: StageSampling,
         seeds: Sequence[int],
         engine: tuple[str | None, str | None] = (None, None),
+        codebooks: Tensor | None = None,
     ) -> None:
+        target = stages.fine.stage.target
+        vectors = None if codebooks is None else codebooks[target.first_codebook :][: target.num_codebooks]
         self._coarse = StageRunner(stages.coarse, sampling.coarse, engine=engine, guidance=sampling.guidance)
-        self._fine = StageRunner(stages.fine, sampling.fine, engine=engine)
+        self._fine = StageRunner(stages.fine, sampling.fine, engine=engine, vectors=vectors)
         self._rngs = {name: [rng_of(seed, name) for seed in seeds] for name in ("coarse", "fine")}
         cut, crop = _frames(stages.coarse.stage)
         even = cut * math.ceil(crop / 2 / _frames(stages.fine.stage)[1])  # so that fine windows are equally long

@@ -88,7 +88,8 @@ class Models:
             SegueError: if there is no parallel decoder.
         """
         if settings.decoder == "ar":
-            return Autoregressive(self.stages, settings.sampling, settings.seeds, settings.engine)
+            how = (settings.sampling, settings.seeds, settings.engine)
+            return Autoregressive(self.stages, *how, self.codec.codebooks())
         if self.parallel is None:
             raise SegueError("decoder parallel: this bundle has none; take ar, or train one with segue train parallel")
         filling = Filling((settings.iterations, 1), settings.sampling.coarse)

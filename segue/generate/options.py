@@ -19,8 +19,8 @@ class Options(TypedDict, total=False):
     Keys:
         seed: of the first row, 0 by default; row i has seed + i and does not depend on `num`.
         num: rows to make, 1 by default.
-        temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token. The bundle's own by
-            default.
+        temperature: of the semantic, coarse and fine stage; 0 always takes the likeliest token, in the fine stage the
+            code of the least error to be expected. The bundle's own by default.
         guidance: how closely the coarse stage follows prompt and semantic tokens, see `segue.generate.guidance`: 1 as
             it was trained, more for closer, at twice that stage's compute; the bundle's own by default.
         top_k: draw among the k likeliest tokens only, in every stage.

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from segue.errors import SegueError
 from segue.generate.guidance import Guided, Reader
+from segue.generate.least_error import least_error
 from segue.generate.sampling import Sampling, choose, uniforms
 from segue.lm.decoder import Decoder, make_decoder
 from segue.lm.model import StageModel
@@ -48,6 +49,8 @@ class StageRunner:
         new_share: least share of a window that is new, unless less is wanted.
         engine: that decodes, and its weights; None for what segue.lm.decoder chooses.
         guidance: how closely it follows what it is told, see segue.generate.guidance; 1 for as it was trained.
+        vectors: (Q, size, W) of the target's codes, with which temperature 0 takes the code of the least error to be
+            expected instead of the likeliest, see segue.generate.least_error.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class StageRunner:
         new_share: float = 0.5,
         engine: tuple[str | None, str | None] = (None, None),
         guidance: float = 1.0,
+        vectors: Tensor | None = None,
     ) -> None:
         self.model, self.sampling, self.new_share, self._engine = model, sampling, new_share, engine
         self.guidance = guidance
+        self._vectors = None if vectors is None else vectors.float().to(model.device)
         self._decoders: dict[bool, tuple[int, int, Decoder]] = {}
 
     def start(
@@ -108,6 +113,12 @@ class StageRunner:
         """As `start`, all the way."""
         run = self.start(*args, **options)  # type: ignore[arg-type]
         return run.advance(run.total_frames)
+
+    def choose(self, logits: Tensor, slot: int, uniform: Tensor) -> Tensor:
+        """A token a row (B,) of the target's codebook `slot`, from logits (B, C) and numbers (B, 1) in [0, 1)."""
+        if self._vectors is None or self.sampling.temperature > 0:
+            return choose(logits, self.sampling, uniform)
+        return least_error(logits, self._vectors[slot])
 
     def decoder(self, rows: int, length: int, bare: bool = False) -> Decoder:
         """A decoder for so many rows and at least `length` tokens; another one for what is told less."""
@@ -187,7 +198,7 @@ class StageRun:
                 may_end = slot == 0 and self._end_from is not None and frame >= self._end_from
                 logits = reader.logits(first, target.size + may_end)
                 place = (frame - self._known_frames) * len(slots) + slot
-                classes = choose(logits, self._runner.sampling, self._draws[:, place : place + 1])
+                classes = self._runner.choose(logits, slot, self._draws[:, place : place + 1])
                 if may_end:
                     classes = self._end(classes, frame)
                 self.tokens[:, slot, frame] = classes

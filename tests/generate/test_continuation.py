@@ -69,6 +69,9 @@ class FakeCodec:
     def decode(self, codes):
         return codes.float().mean(dim=1).repeat_interleave(320, dim=1) / SIZE
 
+    def codebooks(self):
+        return None
+
 
 def noise(samples, seed=1):
     return torch.rand(1, samples, generator=torch.Generator().manual_seed(seed))
