@@ -4,17 +4,18 @@
 #   scripts/bundled/make.sh DATA WORK
 #
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
-# Two jobs of one thread each run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each
-# writes its log into WORK, and each step goes on where it was stopped. Some five hours on two CPU cores.
+# Two jobs run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each writes its log into
+# WORK, and each step goes on where it was stopped. DEVICE=cuda trains on a GPU, without which the codec's last steps and
+# the coarse stages take days. PRECISION=float32 is for processors that have no bfloat16 products.
 #
-# The shipped weights were made by these commands in several goes, so schedules differ: the codec's learning rate had begun
-# to fall at 8,775 of its first steps and was raised again, and its decoder had 5,500 steps with discriminators before
-# `heard` too, and 3,100 of its own before its rate was raised once more; the semantic encoder's round had its own layer 3
-# as the teacher (--set teacher_layer=3). The stages first learnt the codes of `codes`, by the steps below, and went on with
-# those of `heard` (--keep-tokens): coarse 650 (speech) and 380 (piano) steps of 8 s crops, fine 180 and 230, semantic 120
-# and 80. `heard` and those 3,100 steps had the loudness loss in an earlier form (docs/log.md). Losses and seconds of every
-# part are beside it as log.jsonl, those of parts before it in earlier/; ahead/ has a better speech tokenizer, by contrastive
-# predictive coding, that no stages were trained on yet. PRECISION=float32 is for processors that have no bfloat16 products.
+# The shipped weights were made by these commands in several goes, the codec's last steps and all stages but piano's
+# semantic one on one GPU and the rest on CPU cores, so schedules differ. The codec's decoder had six blocks at first, was
+# trained alone with discriminators for 5,500 steps before `heard` and 4,800 after it, and got two more blocks, which
+# began as nearly nothing, before `codec`. The stages on the GPU had a time for their schedule: 82 s for the semantic
+# stage, 202 s for the coarse and 152 s for the fine ones, side by side, the rate falling over the second half, and as
+# many steps as that made. Piano's semantic stage had 80 steps more and 20 at a tenth of the rate. `heard` had the
+# loudness loss in an earlier form (docs/log.md). Losses and seconds of every part are beside it as log.jsonl, those of
+# parts before it in earlier/.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
@@ -23,9 +24,16 @@ here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 speech="LibriSpeech CC BY 4.0; speechocean762 free; Picovoice Apache-2.0; PTDB ODbL/CC BY"
 piano="POP909 MIT"
-precision=${PRECISION:-bfloat16}
-declare -A semantic_steps=([speech]=500 [piano]=500) coarse_steps=([speech]=800 [piano]=800)
-declare -A fine_steps=([speech]=300 [piano]=400) longer_steps=([speech]=700 [piano]=600) # of the coarse stage, 8 s crops
+precision=${PRECISION:-bfloat16} device=${DEVICE:-cpu}
+declare -A semantic_steps=([speech]=1370 [piano]=500) coarse_steps=([speech]=1348 [piano]=1352)
+declare -A fine_steps=([speech]=825 [piano]=830)
+often=(--set train.warmup_steps=100 --set train.ema_decay=0.995 --set train.cooldown_fraction=0.5)
+semantic_sizes=("${often[@]}" --set model.dropout=0.2 --set train.batch_size=32)
+coarse_sizes=("${often[@]}" --set model.width=320 --set model.depth=6 --set model.heads=5 --set model.kv_heads=1
+    --set model.feedforward=864 --set model.embedding_width=128 --set model.dropout=0.1 --set train.batch_size=32
+    --set train.learning_rate=1.5e-3 --set train.crop_seconds=8.0)
+fine_sizes=("${often[@]}" --set model.width=256 --set model.depth=3 --set model.kv_heads=1 --set model.feedforward=704
+    --set model.dropout=0.05 --set train.batch_size=32 --set train.crop_seconds=3.0)
 export OMP_NUM_THREADS=1
 cd "$work"
 
