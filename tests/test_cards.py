@@ -258,6 +258,27 @@ def test_new_tokens_and_teachers_are_told(world):
     assert f"The fine stage began with the weights of `{'c' * 16}` {kept}" in text
 
 
+def test_what_was_trained_on_a_gpu_says_so(world):
+    assert " on a GPU" not in world.make()[0]["speech"]
+    tell(world.bundled / "speech" / "coarse_stage", device="cuda")
+    row = next(line for line in world.make()[0]["speech"].splitlines() if "coarse stage" in line and "7.8 |" in line)
+    assert row.endswith("| 3 on a GPU |")
+
+
+def test_an_encoder_that_hears_no_future_is_told_apart(world):
+    assert "of the w2v-BERT kind" in world.make()[0]["speech"]
+    folder, roles = world.bundled / "speech", ("semantic", "semantic_stage", "coarse_stage", "fine_stage", "parallel")
+    tokenizer = tiny.make_semantic(config=tiny.PREDICTIVE)
+    for role in roles:
+        part, log = load_part(folder / role), (folder / role / "log.jsonl").read_text()
+        new = replace(part, requires=part.requires | {"semantic": tokenizer.fingerprint})
+        save_part(tokenizer.to_part(part.card) if role == "semantic" else new, folder / role)
+        (folder / role / "log.jsonl").write_text(log)
+    save_bundle(folder, "speech", {"codec": world.bundled / "codec"} | {role: folder / role for role in roles})
+    text = " ".join(world.make()[0]["speech"].split())
+    assert "by contrastive predictive coding" in text and "2 recurrent layers of 16" in text
+
+
 @pytest.mark.parametrize("broken", ["log", "no log", "nothing held out", "result", "licence", "weights", "readme"])
 def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_written(world, broken, monkeypatch, capsys):
     stage, log = world.bundled / "speech" / "fine_stage", world.bundled / "speech" / "fine_stage" / "log.jsonl"

@@ -17,7 +17,7 @@ from segue.bundle import save_bundle
 from segue.generate.manner import Manner
 
 MANNER = {  # see docs/log.md
-    "speech": Manner((1.0, 0.4, 0.0), guidance=3.0),
+    "speech": Manner((1.0, 0.7, 0.0), guidance=3.0),
     "piano": Manner((1.0, 0.8, 0.0)),
 }
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_continuation import BOOKS, COARSE, SIZE, FakeCodec
+from test_stream import models_of
 
 from segue.generate.continuation import Settings
 from segue.generate.least_error import least_error
 from segue.generate.sampling import Sampling
 from segue.generate.stages import StageSampling
-from tests.generate.test_continuation import BOOKS, COARSE, SIZE, FakeCodec
-from tests.generate.test_stream import models_of
 
 
 def random(seed: int, *shape: int) -> torch.Tensor:
