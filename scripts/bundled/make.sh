@@ -14,8 +14,12 @@
 # began as nearly nothing, before `codec`. The stages on the GPU had a time for their schedule: 82 s for the semantic
 # stage, 202 s for the coarse and 152 s for the fine ones, side by side, the rate falling over the second half, and as
 # many steps as that made. Piano's semantic stage had 80 steps more and 20 at a tenth of the rate. `heard` had the
-# loudness loss in an earlier form (docs/log.md). Losses and seconds of every part are beside it as log.jsonl, those of
-# parts before it in earlier/.
+# loudness loss in an earlier form (docs/log.md).
+#
+# To expect, held out, at the end of each training, and the minutes it took alone on a CPU core or (G) beside others on one
+# GPU: `codes` 1.67 (118), `heard` 2.15 (50), `codec` 2.17 (6 G; another sum of losses); speech tokenizer 2.62 (103), piano's
+# 3.84 (10); semantic stage 2.90 nats (1.4 G) and 3.09 (2), coarse 4.96 and 3.60 (3.4 G each), fine 6.53 and 6.83 (2.5 G
+# each). Losses and seconds of every part are beside it as log.jsonl, those of parts before it in earlier/.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
