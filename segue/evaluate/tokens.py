@@ -40,7 +40,7 @@ from segue.evaluate.representations import (
     segments,
     sweep,
 )
-from segue.semantic.kmeans import fit
+from segue.semantic.kmeans import evened, fit, nearest
 
 Labels = Literal["phones", "pitch", "chord"]
 SUITE = "tokens"
@@ -232,12 +232,8 @@ def _with_units(row: Representation, labelled: list[Encoded], names: list[str], 
     if int(known.sum()) < UNITS or not packages.installed("scikit-learn"):
         return None
     clusters = fit(lambda k: features, 1, UNITS, seed, passes=5)
-    units = torch.from_numpy(_nearest(features, clusters.mean, clusters.std, clusters.centroids))
+    units = nearest(evened(features, clusters.mean, clusters.std, angular=False), clusters.centroids)
     return measures.normalised_information(measures.counts(units[known], labels[known]))
-
-
-def _nearest(features: Tensor, mean: Tensor, std: Tensor, centroids: Tensor) -> np.ndarray:
-    return torch.cdist((features - mean) / std, centroids).argmin(1).numpy()
 
 
 def _of_units(
