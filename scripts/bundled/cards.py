@@ -60,7 +60,7 @@ Mono, 16 kHz, {kind} only. **Not for** products, for transcribing or identifying
 said or played has to be right: a continuation is invented. **Misuse.** A continuation begins with the voice or
 instrument of the prompt. Please don't imitate a person who has not agreed to it, and don't pass generated sound off
 as a recording. Output isn't marked: say that it is generated when you share it. `segue evaluate detector` trains a
-network that tells this bundle's output from recordings."""
+network to tell this bundle's output from recordings; how often it is right stands below."""
 
 
 def main() -> None:
