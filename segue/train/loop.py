@@ -365,6 +365,8 @@ def _claim(folder: Path, describe: dict[str, Any], world: World) -> None:
                 raise SegueError(f"{folder}: this run was started with {key}={was}, now {wanted}; use another --out")
     world.barrier()
     if world.is_first:
+        for unfinished in filter(Path.is_file, folder.glob(".*.part")):  # of a run that was killed as it wrote
+            unfinished.unlink()
         with written_file(path) as beside:
             beside.write_text(json.dumps(describe, indent=2) + "\n")
 

@@ -214,6 +214,14 @@ def test_a_run_has_its_folder_to_itself(tmp_path):
     assert seen == [5] and timeless(tmp_path) == timeless(tmp_path / "other")
 
 
+def test_what_a_killed_run_half_wrote_goes(tmp_path):
+    halves = [tmp_path / name for name in (".config.json.rrdpvs0p.part", ".log.jsonl.abc.part")]
+    for half in halves:
+        half.write_text("{")
+    go(Slope(), tmp_path)
+    assert not any(half.exists() for half in halves)
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     go(Slope(), tmp_path)
     again = Slope()
