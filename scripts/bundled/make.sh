@@ -6,7 +6,7 @@
 # DATA holds speech/ and piano/ as the licences in LICENSE-MODELS name them; WORK takes what is made on the way (4 GB).
 # Two jobs run side by side: the codec beside both semantic tokenizers, then speech beside piano. Each writes its log into
 # WORK, and each step goes on where it was stopped. DEVICE=cuda trains on a GPU, without which the codec's last steps and
-# the coarse stages take days. PRECISION=float32 is for processors that have no bfloat16 products.
+# the coarse stages take far longer than all the rest. PRECISION=float32 is for processors that have no bfloat16 products.
 #
 # The shipped weights were made by these commands in several goes, the codec's last steps and all stages but piano's
 # semantic one on one GPU and the rest on CPU cores, so schedules differ. The codec's decoder had six blocks at first, was
@@ -18,7 +18,7 @@
 #
 # To expect, held out, at the end of each training, and the minutes it took alone on a CPU core or (G) beside others on one
 # GPU: `codes` 1.67 (118), `heard` 2.15 (50), `codec` 2.17 (6 G; another sum of losses); speech tokenizer 2.62 (103), piano's
-# 3.84 (10); semantic stage 2.90 nats (1.4 G) and 3.09 (2), coarse 4.96 and 3.60 (3.4 G each), fine 6.53 and 6.83 (2.5 G
+# 3.84 (10); semantic stage 2.90 nats (1.4 G) and 3.09 (11), coarse 4.96 and 3.60 (3.4 G each), fine 6.53 and 6.83 (2.5 G
 # each). Losses and seconds of every part are beside it as log.jsonl, those of parts before it in earlier/.
 set -euo pipefail
 data=$(realpath "$1")

@@ -14,8 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from segue.semantic.kmeans import nearest
+
 
 def least_error(logits: Tensor, vectors: Tensor) -> Tensor:
     """The code (B,) whose vector has the least expected squared distance from that of the code to come."""
-    expected = torch.softmax(logits.float(), dim=-1) @ vectors
-    return (expected @ vectors.T - vectors.square().sum(dim=-1) / 2).argmax(dim=-1)
+    return nearest(torch.softmax(logits.float(), dim=-1) @ vectors, vectors)
