@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,25 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere", "speach"):
         with pytest.raises(SegueError, match=r"neither a folder with bundle\.json nor one of"):
             locate(place)
+
+
+def test_a_stage_goes_with_any_codec_that_it_has_no_tokens_of(copied):
+    requires = {role: load_part(copied / role).requires for role in ROLES[2:]}
+    assert {role: set(names) for role, names in requires.items()} == {
+        "semantic_stage": {"semantic"},
+        "coarse_stage": {"semantic", "codec"},
+        "fine_stage": {"semantic", "codec"},
+    }
+    codec = load_part(copied / "codec")
+    other = {name: tensor + 1 if name == "decoder.embed.bias" else tensor for name, tensor in codec.tensors.items()}
+    save_part(replace(codec, tensors=other), copied / "codec")
+    found = load_part(copied / "codec").fingerprint
+    assert found != codec.fingerprint
+    for role in ("coarse_stage", "fine_stage"):
+        part = load_part(copied / role)
+        save_part(replace(part, requires=part.requires | {"codec": found}), copied / role)
+    save_bundle(copied, "tiny", {role: copied / role for role in ROLES})
+    assert load(copied).fingerprints["codec"] == found
 
 
 @pytest.mark.parametrize("role", ["semantic_stage", "coarse_stage", "fine_stage", "codec", "semantic"])
@@ -276,6 +296,7 @@ def test_reconstruction_keeps_the_length(bundle):
 
 BARE = """
 import sys
+from dataclasses import replace
 
 WANTED = {"torch", "numpy", "soundfile", "soxr", "safetensors", "segue"}
 UNWANTED = {"typer", "click", "rich", "pyarrow", "sklearn", "scipy", "hypothesis", "pytest", "pandas", "matplotlib"}

@@ -9,12 +9,12 @@
 # the coarse stages take far longer than all the rest. PRECISION=float32 is for processors that have no bfloat16 products.
 #
 # The shipped weights were made by these commands in several goes, the codec's last steps and all stages but piano's
-# semantic one on one GPU and the rest on CPU cores, so schedules differ. The codec's decoder had six blocks at first, was
-# trained alone with discriminators for 5,500 steps before `heard` and 4,800 after it, and got two more blocks, which
-# began as nearly nothing, before `codec`. The stages on the GPU had a time for their schedule: 82 s for the semantic
-# stage, 202 s for the coarse and 152 s for the fine ones, side by side, the rate falling over the second half, and as
-# many steps as that made. Piano's semantic stage had 80 steps more and 20 at a tenth of the rate. `heard` had the
-# loudness loss in an earlier form (docs/log.md).
+# semantic one on one GPU and the rest on CPU cores, so schedules differ. The codec's decoder had six blocks at first,
+# was trained alone with discriminators for 5,500 steps before `heard` and 4,800 after it, and got two more blocks,
+# which began as nearly nothing, before `codec`. The stages on the GPU had a time for their schedule: 82 s for the
+# semantic stage, 202 s for the coarse and 152 s for the fine ones, side by side, the rate falling over the second
+# half, and as many steps as that made. Piano's semantic stage was trained in three goes of 300, 200 and 80 steps.
+# `heard` had the loudness loss in an earlier form (docs/log.md).
 #
 # To expect, held out, at the end of each training, and the minutes it took alone on a CPU core or (G) beside others on one
 # GPU: `codes` 1.67 (118), `heard` 2.15 (50), `codec` 2.17 (6 G; another sum of losses); speech tokenizer 2.62 (103), piano's

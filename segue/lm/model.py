@@ -82,7 +82,13 @@ class StageModel(nn.Module):
         return torch.stack(sums), torch.stack(counts)
 
     def to_part(self, requires: dict[str, str], card: dict[str, Any]) -> Part:
-        """This model as an artifact in half precision; `requires` holds the tokenizers' fingerprints."""
+        """This model as an artifact in half precision.
+
+        Args:
+            requires: role -> fingerprint of the tokenizers; of those that the stage has no tokens of none is kept.
+            card: what it was trained on.
+        """
+        requires = {role: requires[role] for role in requires if role in self.stage.tokenizers}
         config = {"stage": to_disk(self.stage), "model": to_disk(self.config)}
         return Part("stage", config, half(self.transformer.state_dict()), requires, card)
 

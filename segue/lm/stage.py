@@ -95,6 +95,11 @@ class Stage:
         frames = seconds_to_frames(self.crop_seconds, self.frame_rate)
         return frames - frames % self.semantic_ratio
 
+    @property
+    def tokenizers(self) -> set[str]:
+        """Whose tokens it reads and writes: `semantic`, `codec`, or both."""
+        return {"semantic" if stream.name == "semantic" else "codec" for stream in self.streams}
+
 
 def semantic_stage(
     vocab_size: int,
