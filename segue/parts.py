@@ -35,7 +35,7 @@ from segue.train import loop
 from segue.train.codec import CodecTraining
 from segue.train.fabric import Precision, World, alone
 from segue.train.lm import StageTraining
-from segue.train.loop import Event, TrainConfig
+from segue.train.loop import Event, Spent, TrainConfig
 from segue.train.parallel import ParallelTraining
 from segue.train.semantic import SemanticTraining
 
@@ -91,8 +91,8 @@ def train_codec(
     world = world or alone(device)
     training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world, begin)
     held, begun = valid.batch if valid else None, {"begun_from": begin.fingerprint} if begin else {}
-    seconds = loop.run(training, train.batch, held, config, out, _describe(recipe, data) | begun, watch, wandb)
-    return _keep(training.export(_card(data, train, config, seconds, world) | begun), out, world)
+    spent = loop.run(training, train.batch, held, config, out, _describe(recipe, data) | begun, watch, wandb)
+    return _keep(training.export(_card(data, train, config, spent, world) | begun), out, world)
 
 
 def train_semantic(
@@ -122,11 +122,11 @@ def train_semantic(
         describe = _describe(recipe, data) | ({} if teacher is None else {"teacher": teacher.fingerprint})
         limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
         training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher, recipe.optimiser)
-        seconds = loop.run(training, train.batch, held, config, folder, describe, watch, wandb)
+        spent = loop.run(training, train.batch, held, config, folder, describe, watch, wandb)
         # Tokens may be made with it already, and k-means need not fall out the same again.
-        if world.is_first and not _is_made(folder, config.steps):
+        if world.is_first and not _is_made(folder, spent.steps):
             clusters = training.finish(train.batch, recipe.cluster_batches, config.seed)
-            card = _card(data, train, config, seconds, world) | {"clusters": clusters}
+            card = _card(data, train, config, spent, world) | {"clusters": clusters}
             if teacher is not None:
                 card["teacher"] = teacher.fingerprint
             save_part(training.export(card), folder / ARTIFACT)
@@ -238,8 +238,8 @@ def train_stage(
     describe = {"part": f"{name} stage", "recipe": to_disk(recipe), "requires": requires, "num_coarse": num_coarse}
     describe |= {} if clips is None else {"clips": list(clips)}
     held = valid.batch if valid else None
-    seconds = loop.run(training, batches.batch, held, config, out, describe | begun, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds, world) | begun), out, world)
+    spent = loop.run(training, batches.batch, held, config, out, describe | begun, watch, wandb)
+    return _keep(training.export(_token_card(tokens, licence, config, spent, world) | begun), out, world)
 
 
 def train_parallel(
@@ -294,8 +294,8 @@ def train_parallel(
     valid = TokenBatches(held_out, model.layout, config.seed + 1, config.batch_size) if held_out else None
     describe = {"part": "parallel decoder", "recipe": to_disk(recipe), "requires": requires} | begun
     held = valid.batch if valid else None
-    seconds = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
-    return _keep(training.export(_token_card(tokens, licence, config, seconds, world) | begun), out, world)
+    spent = loop.run(training, batches.batch, held, config, out, describe, watch, wandb)
+    return _keep(training.export(_token_card(tokens, licence, config, spent, world) | begun), out, world)
 
 
 def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: TokenStore) -> Stage:
@@ -363,27 +363,27 @@ def _requires(tokens: TokenStore) -> dict[str, str]:
     return {"semantic": tokens.header.semantic_fingerprint, "codec": tokens.header.codec_fingerprint}
 
 
-def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
+def _token_card(tokens: TokenStore, licence: str, config: TrainConfig, spent: Spent, world: World) -> dict[str, Any]:
     return {
         "clips": len(tokens),
         "hours": round(tokens.seconds / 3600, 3),
         "licence": licence,
-    } | _spent(config, seconds, world)
+    } | _spent(config, spent, world)
 
 
-def _card(data: SoundData, clips: Clips, config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
+def _card(data: SoundData, clips: Clips, config: TrainConfig, spent: Spent, world: World) -> dict[str, Any]:
     return {
         "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
         "hours": round(clips.hours, 3),
         "skipped_files": len(clips.skipped),
         "licence": data.licence,
-    } | _spent(config, seconds, world)
+    } | _spent(config, spent, world)
 
 
-def _spent(config: TrainConfig, seconds: float, world: World) -> dict[str, Any]:
-    hours = round(config.steps * config.batch_size * config.crop_seconds / 3600, 2)
-    spent = {"steps": config.steps, "hours_seen": hours, "training_seconds": round(seconds)}
-    return spent | {"device": world.device.type}
+def _spent(config: TrainConfig, spent: Spent, world: World) -> dict[str, Any]:
+    hours = round(spent.steps * config.batch_size * config.crop_seconds / 3600, 2)
+    figures = {"steps": spent.steps, "hours_seen": hours, "training_seconds": round(spent.seconds)}
+    return figures | {"device": world.device.type}
 
 
 def _keep(part: Part, out: Path, world: World) -> Path:

@@ -2,9 +2,10 @@
 
     python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 110 --valid-songs 20 --workers 2
 
-Needs `fluidsynth` and the two free sound fonts (Debian: fluidsynth, fluid-soundfont-gm,
-musescore-general-soundfont-small). Song by song the font, the reverberation and the loudness are drawn
-from the seed. Songs already rendered are left alone, so a stopped run goes on.
+Needs `fluidsynth`, the two free sound fonts (Debian: fluidsynth, fluid-soundfont-gm,
+musescore-general-soundfont-small) and mido (extra "eval"). Song by song the font, the reverberation and the loudness
+are drawn from the seed, and for songs to train on also the key and how hard the keys are struck. Songs already rendered
+are left alone, so a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import mido
 import soundfile
 
 SAMPLE_RATE = 16_000
@@ -27,15 +29,33 @@ FONTS = {
 }
 
 
-def render(midi: Path, out: Path, rng: random.Random, font: str | None = None) -> dict:
-    """Render one MIDI file, with a font drawn at random unless one is given; returns the manifest row."""
+def played_otherwise(midi: Path, out: Path, rng: random.Random) -> None:
+    """The same piece in another key, up to a tritone away, and harder, softer, evener or less evenly struck."""
+    semitones, spread, shift = rng.randint(-6, 6), rng.uniform(0.6, 1.2), rng.uniform(-15.0, 15.0)
+    song = mido.MidiFile(midi)
+    for message in (message for track in song.tracks for message in track):
+        if message.type in ("note_on", "note_off"):
+            message.note += semitones if 21 <= message.note + semitones <= 108 else 0
+            if message.type == "note_on" and message.velocity > 0:
+                message.velocity = min(127, max(1, round(80 + (message.velocity - 80) * spread + shift)))
+    song.save(out)
+
+
+def render(midi: Path, out: Path, rng: random.Random, font: str | None = None, vary: bool = False) -> dict:
+    """Render one MIDI file, with a font drawn at random unless one is given; returns the manifest row.
+
+    `vary` plays it in another key and otherwise struck.
+    """
     drawn = rng.choice(sorted(FONTS))
     font = font or drawn
     room, level = rng.choice([0.0, 0.2, 0.5, 0.8]), rng.uniform(0.1, 0.6)
     peak = rng.uniform(0.25, 0.9)
     if not out.exists():
         with tempfile.TemporaryDirectory() as folder:
-            stereo_path = Path(folder) / "stereo.wav"
+            stereo_path, varied = Path(folder) / "stereo.wav", Path(folder) / "varied.mid"
+            if vary:
+                played_otherwise(midi, varied, rng)
+                midi = varied
             command = ["fluidsynth", "-ni", "-q", "-g", "0.6", "-r", str(SAMPLE_RATE), "-F", str(stereo_path)]
             command += ["-o", f"synth.reverb.room-size={room}", "-o", f"synth.reverb.level={level:.3f}"]
             subprocess.run([*command, str(FONTS[font]), str(midi)], check=True, capture_output=True)
@@ -67,7 +87,8 @@ def main() -> None:
             rows = []
 
             def make(midi: Path, folder: Path = folder, split: str = split) -> dict:
-                return render(midi, folder / f"{midi.stem}.wav", random.Random(f"{split}/{midi.stem}"))
+                rng = random.Random(f"{split}/{midi.stem}")
+                return render(midi, folder / f"{midi.stem}.wav", rng, vary=split == "train")
 
             with ThreadPoolExecutor(arguments.workers) as workers:
                 for midi, row in zip(songs, workers.map(make, songs), strict=True):

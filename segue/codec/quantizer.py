@@ -99,10 +99,10 @@ class CodebookLayer(nn.Module):
         sums = torch.zeros_like(self.codebook).index_add_(0, codes, projected)
         self.usage.mul_(DECAY).add_(counts, alpha=1 - DECAY)
         self.total.mul_(DECAY).add_(sums, alpha=1 - DECAY)
-        even_share = projected.shape[0] / size
+        even_share = self.usage.mean()  # of the average's own size, which lags behind another size of batch
         dead = self.usage < REVIVE_BELOW * even_share
         picks = torch.randint(projected.shape[0], (size,), generator=rng).to(projected.device)
-        self.usage.copy_(torch.where(dead, torch.full_like(self.usage, even_share), self.usage))
+        self.usage.copy_(torch.where(dead, even_share, self.usage))
         self.total.copy_(torch.where(dead[:, None], projected[picks] * even_share, self.total))
         self.codebook.copy_(self._placed(self.total / self.usage.clamp(min=1e-7)[:, None]))
 

@@ -27,6 +27,9 @@ from segue.codec.streaming import CodecStream, Memory
 from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 
+TOTAL = ".total"
+"""Ends the names of the codebooks' moving sums."""
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -197,10 +200,12 @@ class SoundStream(nn.Module):
             card: what it was trained on.
             codes_of: the codec whose encoder and codebooks it kept, if any; they are taken from there to the bit.
         """
-        tensors = half(folded(self.state_dict()))
+        tensors = half(folded(_without_totals(self.state_dict())))
         if codes_of is None:
             return Part("codec", to_disk(self.config), tensors, card=card)
-        tensors |= {name: kept for name, kept in codes_of.tensors.items() if not name.startswith("decoder.")}
+        tensors |= {
+            name: kept for name, kept in _without_totals(codes_of.tensors).items() if not name.startswith("decoder.")
+        }
         return Part("codec", to_disk(self.config), tensors, {"codec": codes_of.token_fingerprint}, card)
 
     @classmethod
@@ -218,16 +223,26 @@ class SoundStream(nn.Module):
 
 
 def load_weights(module: nn.Module, part: Part) -> None:
-    """Put a part's weights into a module.
+    """Put a part's weights into a module; sums that codebooks are the means of begin anew as what makes just these.
 
     Raises:
         SegueError: if a weight is missing, unknown or of another shape.
     """
+    weights = full(_without_totals(part.tensors))
+    for name in [name for name in weights if name.endswith(".codebook")]:
+        layer = name.removesuffix(".codebook")
+        if f"{layer}.usage" in weights:
+            weights[layer + TOTAL] = weights[name] * weights[f"{layer}.usage"][:, None]
     try:
-        module.load_state_dict(full(part.tensors))
+        module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise SegueError(f"{part.kind} artifact: weights and config do not fit ({first})") from error
+
+
+def _without_totals(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights less what follows from codebooks and their use, and may be more than half precision holds."""
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(TOTAL)}
 
 
 def check_wave(wave: Tensor, lengths: Tensor | None) -> None:

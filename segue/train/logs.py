@@ -25,11 +25,11 @@ class Event:
     Attributes:
         step: steps done.
         steps: steps to do.
-        kind: `train`, `valid`, `checkpoint`, or `stopped` where a guard ended the run.
+        kind: `train`, `valid`, `checkpoint`, `ended` where patience was at an end, or `stopped` where a guard was.
         losses: by name.
         seconds: of training so far, over all resumptions.
         speed: figures of segue.train.throughput, by name; empty before there are any.
-        note: why it was stopped.
+        note: why it ended or was stopped.
     """
 
     step: int

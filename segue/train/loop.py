@@ -13,9 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +29,11 @@ from segue.train import interrupt, logs, state
 from segue.train.fabric import World
 from segue.train.guard import DivergedError, Guard
 from segue.train.logs import Event
+from segue.train.patience import Patience
+from segue.train.reader import Batches, Reader
 from segue.train.throughput import Throughput
 
-__all__ = ["Event", "TrainConfig", "Training", "generator", "learning_rate_at", "run"]
-
-READERS = 4
-"""Batches read ahead, each by a thread of its own."""
+__all__ = ["Event", "Spent", "TrainConfig", "Training", "generator", "learning_rate_at", "run"]
 
 _FREE_TO_CHANGE = (
     "steps",
@@ -46,6 +43,7 @@ _FREE_TO_CHANGE = (
     "log_every",
     "accumulate",
     "checkpoints_kept",
+    "patience",
 )
 
 
@@ -70,6 +68,8 @@ class TrainConfig:
         log_every: steps.
         accumulate: parts that a process works its rows through in, to save memory.
         checkpoints_kept: the last so many.
+        patience: validations in a row without a new lowest held-out loss that end the training, which then keeps the
+            weights of the lowest, as it does at its last step; 0 keeps the last ones, however they do.
     """
 
     steps: int = 1000
@@ -88,6 +88,7 @@ class TrainConfig:
     log_every: int = later(20)
     accumulate: int = later(1)
     checkpoints_kept: int = later(2)
+    patience: int = later(0)
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "validate_every", "validate_batches", "checkpoint_every", "log_every")
@@ -97,7 +98,7 @@ class TrainConfig:
         for name in ("crop_seconds", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SegueError(f"train.{name} {getattr(self, name)}: a number above 0")
-        for name in ("warmup_steps", "weight_decay", "gradient_clip", "seed"):
+        for name in ("warmup_steps", "weight_decay", "gradient_clip", "seed", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SegueError(f"train.{name} {getattr(self, name)}: a number from 0 on")
         if not 0 <= self.cooldown_fraction <= 1 or not 0 <= self.ema_decay < 1:
@@ -107,11 +108,17 @@ class TrainConfig:
             )
 
 
-class Batches(Protocol):
-    """Batches by number."""
+@dataclass(frozen=True)
+class Spent:
+    """What a training took.
 
-    def __call__(self, step: int, rows: slice = ..., /) -> Any:
-        """Batch `step`, or those rows of it."""
+    Attributes:
+        seconds: of training, over all resumptions.
+        steps: after which the weights are those that it ends with.
+    """
+
+    seconds: float
+    steps: int
 
 
 class Training(Protocol):
@@ -169,8 +176,8 @@ def run(
     describe: dict[str, Any],
     on_event: Callable[[Event], None] = lambda event: None,
     wandb: str | None = None,
-) -> float:
-    """Train until `config.steps`, from the newest checkpoint in `folder` if there is one.
+) -> Spent:
+    """Train until `config.steps` or the end of patience, from the newest checkpoint in `folder` if there is one.
 
     Asked to stop by Ctrl-C or SIGTERM, it ends the step, leaves a checkpoint and raises KeyboardInterrupt.
 
@@ -185,13 +192,15 @@ def run(
         wandb: project of Weights & Biases to log to as well.
 
     Returns:
-        seconds spent in training, over all resumptions.
+        what it took; the training has the weights to keep.
 
     Raises:
         SegueError: if the folder belongs to another config, a loss is not finite or runs away, it can't be written,
-            another run has it, or the processes can't share a batch evenly.
+            another run has it, the processes can't share a batch evenly, or patience has no held-out data to go by.
     """
     world = training.world
+    if config.patience and valid_batches is None:
+        raise SegueError(f"train.patience {config.patience}: no held-out data to go by; name some with --valid")
     rows = world.rows(config.batch_size, config.accumulate)
     with _alone_in(folder, world):
         _claim(folder, describe, world)
@@ -208,10 +217,10 @@ def _steps(
     describe: dict[str, Any],
     on_event: Callable[[Event], None],
     wandb: str | None,
-) -> float:
+) -> Spent:
     """All steps of `run` from the newest checkpoint on."""
     world = training.world
-    step, spent = 0, 0.0
+    step, spent, patience = 0, 0.0, Patience(config.patience)
     found = state.load_newest(folder)
     if found is None:
         training.prepare(batches)
@@ -219,16 +228,17 @@ def _steps(
         step, kept = found
         training.load_state_dict(kept["training"])
         spent = kept["seconds"]
+        patience.load_state_dict(kept["patience"])
     world.barrier()
     with (
-        _Reader(batches, rows, step) as reader,
+        Reader(batches, rows, step) as reader,
         _Teller(config.steps, spent, on_event) as teller,
         interrupt.noticed() as asked_to_stop,
     ):
         if world.is_first:
             teller.open(folder, step, describe, wandb)
         guard, speed = Guard(), Throughput(training)
-        while step < config.steps:
+        while step < config.steps and not patience.is_over:
             batch, rate = reader.next(), learning_rate_at(step, config)
             if speed.uncounted and step % config.log_every == 0:
                 speed.count(batch, generator(config.seed, step, 0), rate)
@@ -242,44 +252,24 @@ def _steps(
             step += 1
             stop, *amount = world.sums(float(asked_to_stop()), *training.amount(batch))
             speed.add(losses, reader.waited, *amount)
-            last = step == config.steps
+            last, lowest = step == config.steps, False
             teller.tell("train", step, losses, speed.figures(), keep=last or step % config.log_every == 0)
             if valid_batches and (last or step % config.validate_every == 0):
-                teller.tell("valid", step, _validate(training, valid_batches, rows, config), speed.figures())
-            if last or stop or step % config.checkpoint_every == 0:
-                _checkpoint(training, folder, step, teller.seconds, config.checkpoints_kept)
+                held = _validate(training, valid_batches, rows, config)
+                teller.tell("valid", step, held, speed.figures())
+                lowest = patience.is_lowest(step, held["loss"])
+            if patience.is_over:
+                last = True
+                teller.tell("ended", step, {}, note=patience.note)
+            if last or stop or lowest or step % config.checkpoint_every == 0:
+                _checkpoint(training, folder, step, teller.seconds, config.checkpoints_kept, patience)
                 teller.tell("checkpoint", step, {}, keep=False)
             if stop and not last:
                 raise KeyboardInterrupt
-        return teller.seconds
-
-
-class _Reader:
-    """Batches in order, read ahead by threads."""
-
-    def __init__(self, batches: Batches, rows: slice, step: int) -> None:
-        self._batches, self._rows, self._next = batches, rows, step
-        self.waited = 0.0
-
-    def __enter__(self) -> _Reader:
-        self._pool = ThreadPoolExecutor(max_workers=READERS)
-        self._ahead = deque(self._submit() for _ in range(READERS))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _submit(self) -> Future[Any]:
-        self._next += 1
-        return self._pool.submit(self._batches, self._next - 1, self._rows)
-
-    def next(self) -> Any:
-        """The next batch; `waited` tells how many seconds it was not there yet."""
-        began = time.perf_counter()
-        batch = self._ahead.popleft().result()
-        self._ahead.append(self._submit())
-        self.waited = time.perf_counter() - began
-        return batch
+        if patience.lowest_step not in (None, step):
+            step = patience.lowest_step
+            training.load_state_dict(state.load(folder, step)["training"])
+        return Spent(teller.seconds, step)
 
 
 class _Teller:
@@ -332,10 +322,10 @@ def _validate(training: Training, batches: Batches, rows: slice, config: TrainCo
     return sums
 
 
-def _checkpoint(training: Training, folder: Path, step: int, seconds: float, keep: int) -> None:
-    kept = training.state_dict()
+def _checkpoint(training: Training, folder: Path, step: int, seconds: float, keep: int, patience: Patience) -> None:
+    kept = {"training": training.state_dict(), "seconds": seconds, "patience": patience.state_dict()}
     if training.world.is_first:
-        state.save(folder, step, {"training": kept, "seconds": seconds}, keep)
+        state.save(folder, step, kept, keep, patience.lowest_step)
     training.world.barrier()
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FORMAT_VERSION = 3
+from segue.train.patience import Patience
+
+FORMAT_VERSION = 4
 
 
 def up_to_date(state: dict[str, Any], version: int) -> dict[str, Any]:
@@ -42,4 +44,13 @@ def _two_to_three(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "training": {**kept, "optimisers": [training["optimiser"]]}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _one_to_two, 2: _two_to_three}
+def _three_to_four(state: dict[str, Any]) -> dict[str, Any]:
+    """There was no early stopping."""
+    return {**state, "patience": Patience(0).state_dict()}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _one_to_two,
+    2: _two_to_three,
+    3: _three_to_four,
+}

@@ -26,8 +26,10 @@ _TENSOR = "__tensor__"
 _NAME = re.compile(r"step-(\d{8})")
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Write `state` after `step` steps; drop all but the last `keep` checkpoints, and what a killed run half wrote.
+def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2, spare: int | None = None) -> Path:
+    """Write `state` after `step` steps; drop what a killed run half wrote, and all checkpoints but the last `keep`.
+
+    The one of step `spare` stays as well.
 
     Raises:
         SegueError: if it can't be written.
@@ -36,15 +38,26 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
         shutil.rmtree(unfinished)
     tensors: dict[str, Tensor] = {}
     plain = _pack(state, "", tensors)
-    target = folder / f"step-{step:08d}"
+    target = _path(folder, step)
     with written_folder(target) as beside:
         save_file(tensors, beside / "state.safetensors")
         digest = _digest(beside / "state.safetensors")
         meta = {"format_version": FORMAT_VERSION, "step": step, "sha256": digest, "state": plain}
         (beside / "state.json").write_text(json.dumps(meta))
+    spared = target if spare is None else _path(folder, spare)
     for old in _all(folder)[:-keep]:
-        shutil.rmtree(old)
+        if old != spared:
+            shutil.rmtree(old)
     return target
+
+
+def load(folder: Path, step: int) -> dict[str, Any]:
+    """The state after `step` steps.
+
+    Raises:
+        SegueError: if its checkpoint is missing or damaged.
+    """
+    return _load(_path(folder, step))[1]
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
@@ -67,6 +80,10 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     if failures:
         raise SegueError(f"{folder}: no checkpoint can be read ({failures[0]}); remove the folder to start anew")
     return None
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def _load(path: Path) -> tuple[int, dict[str, Any]]:

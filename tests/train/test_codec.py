@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from segue.artifact import Part, half
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 from segue.train.codec import CodecTraining
@@ -218,3 +219,24 @@ def test_the_average_is_what_is_exported():
     assert not torch.equal(kept, one.codec.state_dict()[name])
     codec = SoundStream.from_part(part)
     assert codec.fingerprint == part.fingerprint and codec.encode(tiny.waves(1, 0.1)).shape == (1, 12, 5)
+
+
+def test_training_goes_on_from_an_artifact_whose_sums_are_beyond_half_precision():
+    """Sums of codes over many frames may be more than 65,504; what follows from codes and their use is not kept."""
+    codec = SoundStream(dataclasses.replace(tiny.CODEC, quantizer="plain"))
+    for layer in codec.quantizer.layers:
+        layer.usage.fill_(3000.0)
+        layer.codebook.mul_(100.0)
+        layer.total.copy_(layer.codebook * layer.usage[:, None])
+    part = codec.to_part({})
+    assert not [name for name in part.tensors if name.endswith(".total")]
+    assert all(bool(tensor.isfinite().all()) for tensor in part.tensors.values())
+    old = Part("codec", part.config, part.tensors | half({k: v for k, v in codec.state_dict().items() if "total" in k}))
+    assert not all(bool(tensor.isfinite().all()) for tensor in old.tensors.values())
+    for begin in (part, old):
+        training = CodecTraining(codec.config, tiny.OBJECTIVE, 0.01, 1.0, 0.0, 0, begin=begin)
+        before = training.codec.codebooks().clone()
+        training.step(tiny.clip_batch(0), torch.Generator().manual_seed(0), 0.0)
+        after = training.codec.codebooks()
+        assert bool(after.isfinite().all())
+        assert float((after - before).norm() / before.norm()) < 0.01, "one batch moves long averages by little"

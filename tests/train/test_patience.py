@@ -1,0 +1,120 @@
+"""Early stopping: the run ends once the held-out loss stops falling, with the weights of its lowest, killed or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from segue.artifact import Part
+from segue.errors import SegueError
+from segue.train.fabric import alone
+from segue.train.loop import TrainConfig, run
+from segue.train.patience import Patience
+
+CONFIG = TrainConfig(steps=40, batch_size=2, validate_every=2, validate_batches=1, checkpoint_every=7, patience=3)
+
+
+class Valley:
+    """A training whose held-out loss is lowest after a given step."""
+
+    unit = "tokens"
+
+    def __init__(self, bottom: int) -> None:
+        self.world, self.bottom, self.done = alone(), bottom, torch.zeros(1)
+
+    def prepare(self, batches) -> None:
+        pass
+
+    def amount(self, batch) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def step(self, batch, rng, learning_rate) -> dict[str, float]:
+        self.done += 1
+        return {"loss": 1.0}
+
+    def validate(self, batch, rng) -> dict[str, float]:
+        return {"loss": 1.0 + abs(float(self.done) - self.bottom) / 100}
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, kept) -> None:
+        self.done = kept["done"].clone()
+
+    def export(self, card) -> Part:
+        return Part("valley", {}, {"done": self.done}, card=card)
+
+
+def go(training, folder, config=CONFIG, watch=lambda event: None):
+    nothing = lambda k, rows=None: 0.0  # noqa: E731
+    return run(training, nothing, nothing, config, folder, {"train": dataclasses.asdict(config)}, watch)
+
+
+def kinds(folder) -> list[tuple[int, str]]:
+    return [(line["step"], line["kind"]) for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+
+
+def test_it_ends_after_so_many_validations_with_the_weights_of_the_lowest(tmp_path):
+    training = Valley(bottom=10)
+    spent = go(training, tmp_path)
+    assert spent.steps == 10 and float(training.done) == 10
+    assert max(step for step, _ in kinds(tmp_path)) == 16 and kinds(tmp_path)[-1] == (16, "ended")
+    note = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["note"]
+    assert note == "the held-out loss has not fallen below 1 for 3 validations; the weights of step 10 are kept"
+
+
+def test_the_lowest_is_kept_also_at_the_last_step_and_of_two_alike_the_first(tmp_path):
+    training = Valley(bottom=37)  # 36 and 38 are as near
+    assert go(training, tmp_path).steps == 36 and float(training.done) == 36
+    assert "ended" not in {kind for _, kind in kinds(tmp_path)}
+
+
+def test_without_patience_the_last_weights_are_kept(tmp_path):
+    training = Valley(bottom=10)
+    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.done) == 40
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000035", "step-00000040"]
+
+
+@pytest.mark.parametrize("killed", [1, 9, 10, 11, 15, 16])
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, killed):
+    def watch(event) -> None:
+        if event.kind == "train" and event.step == killed:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        go(Valley(bottom=10), tmp_path / "killed", watch=watch)
+    training = Valley(bottom=10)
+    assert go(training, tmp_path / "killed").steps == 10 and float(training.done) == 10
+    go(Valley(bottom=10), tmp_path / "unbroken")
+    assert kinds(tmp_path / "killed") == kinds(tmp_path / "unbroken")
+
+
+def test_asked_again_it_does_nothing_and_with_more_patience_it_goes_on(tmp_path):
+    go(Valley(bottom=10), tmp_path)
+    steps, again = [], Valley(bottom=10)
+    assert go(again, tmp_path, watch=lambda event: steps.append(event.step)).steps == 10 and float(again.done) == 10
+    assert steps == []
+    assert go(Valley(bottom=10), tmp_path, dataclasses.replace(CONFIG, patience=5)).steps == 10
+    assert kinds(tmp_path)[-1] == (20, "ended")
+
+
+def test_the_checkpoint_of_the_lowest_is_not_dropped(tmp_path):
+    go(Valley(bottom=4), tmp_path, dataclasses.replace(CONFIG, patience=9, checkpoint_every=1))
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000021", "step-00000022"]
+
+
+def test_patience_needs_something_to_go_by(tmp_path):
+    with pytest.raises(SegueError, match=r"train\.patience 3: no held-out data to go by; name some with --valid"):
+        run(Valley(bottom=4), lambda k, rows=None: 0.0, None, CONFIG, tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SegueError, match=r"train\.patience -1: a number from 0 on"):
+        TrainConfig(patience=-1)
+
+
+def test_without_a_limit_nothing_is_lowest():
+    patience = Patience(0)
+    assert not patience.is_lowest(1, 2.0) and not patience.is_lowest(2, 3.0) and not patience.is_over
+    assert patience.lowest_step is None
