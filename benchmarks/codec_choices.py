@@ -35,10 +35,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from segue.artifact import ARTIFACT, full, load_part, read_json, save_part, written_file
+from segue.artifact import ARTIFACT, Part, load_part, read_json, save_part, written_file
 from segue.bundle import BUNDLED
 from segue.codec.health import codebook_health
-from segue.codec.soundstream import CodecConfig, SoundStream
+from segue.codec.soundstream import CodecConfig, SoundStream, load_weights
 from segue.config import from_dict, override, to_disk
 from segue.data.clips import Clips
 from segue.errors import SegueError
@@ -271,12 +271,14 @@ def _tell(event: loop.Event, say: Callable[[str], None]) -> None:
 
 def _begin(training: CodecTraining, choice: Choice, folder: Path) -> str:
     """Take over weights of a codec on disk; its fingerprint."""
-    part, own = load_part(folder, "codec"), training.codec.state_dict()
-    wanted = {name for name in own if choice.start == "all" or not name.startswith("quantizer.")}
-    given = full({name: tensor for name, tensor in part.tensors.items() if name in wanted})
-    if wanted - given.keys() or any(given[name].shape != own[name].shape for name in wanted):
-        raise SegueError(f"{choice.name}: the codec in {folder} is of other sizes; give another --start")
-    training.codec.load_state_dict(own | given)
+    part, tensors = load_part(folder, "codec"), training.codec.state_dict()
+    kept = ("quantizer.",) if choice.start == "pair" else ()
+    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(kept)}
+    tensors |= {name: tensor for name, tensor in part.tensors.items() if not name.startswith(kept)}
+    try:
+        load_weights(training.codec, Part(part.kind, part.config, tensors))
+    except SegueError as error:
+        raise SegueError(f"{choice.name}: the codec in {folder} is of other sizes; give another --start") from error
     training.average.load_state_dict({"updates": 0, **training.codec.state_dict()})
     training.steps_done = int(choice.start == "all")  # past the start of the codebooks, which is at 0 then
     return part.fingerprint

@@ -265,6 +265,12 @@ def test_what_was_trained_on_a_gpu_says_so(world):
     assert row.endswith("| 3 on a GPU |")
 
 
+def test_weights_of_the_lowest_held_out_loss_are_told(world):
+    assert "the lowest" not in world.make()[0]["speech"]
+    tell(world.bundled / "speech" / "fine_stage", steps=30)
+    assert "The fine stage has the weights of step 30, the lowest." in " ".join(world.make()[0]["speech"].split())
+
+
 def test_an_encoder_that_hears_no_future_is_told_apart(world):
     assert "of the w2v-BERT kind" in world.make()[0]["speech"]
     folder, roles = world.bundled / "speech", ("semantic", "semantic_stage", "coarse_stage", "fine_stage", "parallel")

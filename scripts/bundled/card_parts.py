@@ -194,11 +194,13 @@ def data(parts: list[Trained], card: Path, licences: Path) -> str:
 
 def curve(parts: list[Trained], card: Path) -> str:
     """Held-out losses: the first, the last and the lowest, and what a guess would cost."""
-    rows = []
+    rows, early = [], []
     for one in parts:
         log = one.folder / "log.jsonl"
         lines = held_out(log, one.part.card.get("steps"))
         name = link(log, card, TITLES[one.role])
+        if (steps := one.part.card.get("steps")) not in (None, lines[-1]["step"]):
+            early.append(f"The {TITLES[one.role]} has the weights of step {steps}, the lowest.")
         for key, (title, decimals) in LOSSES[one.part.kind].items():
             known = [(float(line[key]), int(line["step"])) for line in lines if key in line]
             if not known:
@@ -209,7 +211,7 @@ def curve(parts: list[Trained], card: Path) -> str:
             rows.append([name, title, guess(one.part, key), *cells, least])
     header = ["part", "measure", "a guess", "held out, first", "held out, last", "best"]
     told = "Every line of every log, training losses too, is in the file that the part's name links."
-    return table(header, rows) + "\n\n" + paragraph(told)
+    return table(header, rows) + "\n\n" + paragraph(" ".join([*early, told]))
 
 
 def guess(part: Part, key: str) -> str:
@@ -224,7 +226,7 @@ def held_out(log: Path, steps: int | None) -> list[dict[str, Any]]:
 
     Args:
         log: log.jsonl.
-        steps: of the part; a log that ends elsewhere is another run's.
+        steps: of the part; a log that neither ends there nor is lowest there is another run's.
 
     Raises:
         SegueError: if there is no such log, it is damaged, another run's, or nothing was held out.
@@ -234,8 +236,8 @@ def held_out(log: Path, steps: int | None) -> list[dict[str, Any]]:
         last, found = lines[-1]["step"], [line for line in lines if line["kind"] == "valid"]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise SegueError(f"{log}: no readable log of a training ({error}); copy it from the run") from error
-    if steps is not None and last != steps:
-        raise SegueError(f"{log}: ends at step {last}, the part beside it has {steps} steps; copy that run's log")
     if not found:
         raise SegueError(f"{log}: nothing was held out in this run; train with --valid")
+    if steps not in (None, last, min(found, key=lambda line: line["loss"])["step"]):
+        raise SegueError(f"{log}: ends at step {last}, the part beside it has {steps} steps; copy that run's log")
     return found

@@ -51,6 +51,12 @@ class Log:
         """Steps logged."""
         return max((line["step"] for line in (*self.train, *self.valid)), default=0)
 
+    @property
+    def lowest_step(self) -> int | None:
+        """Of the lowest held-out loss; None where nothing was held out."""
+        at, losses = self.curve("loss")
+        return int(at[losses.argmin()]) if len(at) else None
+
     def curve(self, name: str, held_out: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """A loss over the steps, where it is a finite number."""
         lines = [line for line in (self.valid if held_out else self.train) if math.isfinite(line.get(name, math.nan))]
@@ -105,7 +111,9 @@ def smoothed(at: np.ndarray, losses: np.ndarray, bins: int = 20) -> tuple[np.nda
     return np.array([step for step, _ in means]), np.array([loss for _, loss in means])
 
 
-def curve_finding(part: str, log: Log, steps: int, epoch_steps: float | None = None) -> Finding:
+def curve_finding(
+    part: str, log: Log, steps: int, epoch_steps: float | None = None, kept_step: int | None = None
+) -> Finding:
     """Whether a part's loss still falls.
 
     Args:
@@ -113,6 +121,7 @@ def curve_finding(part: str, log: Log, steps: int, epoch_steps: float | None = N
         log: its curves.
         steps: that the run was to take.
         epoch_steps: steps in which it goes over its data once, if that is known.
+        kept_step: whose weights are the part's, where that need not be the last.
     """
     subject, fall = f"{part}: learning curve", fall_of(log, steps)
     _, train = smoothed(*log.curve("loss", held_out=False))
@@ -131,9 +140,12 @@ def curve_finding(part: str, log: Log, steps: int, epoch_steps: float | None = N
     if train.min() > 0 and train[-1] > DIVERGED * train.min():
         meaning = f"diverging: its training loss is {train[-1] / train.min():.1f} times its least"
         return Finding(subject, "bad", figures, meaning, "lower train.learning_rate and go on from a checkpoint before")
+    if kept_step is not None and kept_step < log.steps and fall < FALLING:
+        figures["kept_step"] = kept_step
+        return Finding(subject, "ok", figures, f"lowest at step {kept_step}, whose weights are kept")
     if fall < -RISING:
         meaning = f"its held-out loss rises {-fall:.1%} a tenth of its steps: it learns its data by heart"
-        return Finding(subject, "warn", figures, meaning, "add data, or stop earlier (--set train.steps=)")
+        return Finding(subject, "warn", figures, meaning, "add data, or keep its lowest (--set train.patience=5)")
     if fall >= FALLING:
         meaning = f"still falling {pace:.1%} {unit}"
         return Finding(subject, "warn", figures, meaning, f"train longer: --set train.steps={2 * steps}")

@@ -158,7 +158,7 @@ def _curve(part: str, bundle: Bundle) -> Iterator[Finding]:
     steps = int(card.get("steps") or log.steps)
     hours, seen = card.get("hours"), card.get("hours_seen")
     epoch_steps = steps * hours / seen if hours and seen else None
-    yield curve_finding(part, log, steps, epoch_steps)
+    yield curve_finding(part, log, max(steps, log.steps), epoch_steps, steps)
     yield from (finding for finding in spikes(part, log) if finding.verdict != "ok")
 
 

@@ -97,7 +97,7 @@ def findings_on_run(run: Run) -> Findings:
     train, log = run.recipe.train, run.log
     yield _progress(run)
     yield from _checkpoints(run)
-    yield curve_finding(run.part, log, train.steps, _epoch_steps(run))
+    yield curve_finding(run.part, log, train.steps, _epoch_steps(run), log.lowest_step if train.patience else None)
     beside = reference_finding(run.part, log, differences(run), references(run.part))
     if beside is not None:
         yield beside

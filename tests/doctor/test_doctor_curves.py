@@ -58,6 +58,14 @@ def test_what_is_learnt_by_heart_rises_where_it_is_held_out():
     assert finding.verdict == "warn" and "by heart" in finding.meaning
 
 
+def test_what_rose_after_the_weights_that_are_kept_is_fine():
+    valley = log(lambda step: 3 + abs(step - 600) / 2000, settled)
+    assert valley.lowest_step == 600 and Log().lowest_step is None
+    finding = curve_finding("semantic stage", valley, STEPS, kept_step=valley.lowest_step)
+    assert finding.verdict == "ok" and finding.meaning == "lowest at step 600, whose weights are kept"
+    assert curve_finding("semantic stage", valley, STEPS, kept_step=STEPS).verdict == "warn"
+
+
 def test_a_training_loss_that_rises_diverges():
     finding = curve_finding("codec", log(lambda step: 2 + max(0, step - 500) / 300), STEPS)
     assert finding.verdict == "bad" and "diverging" in finding.meaning
