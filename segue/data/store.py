@@ -107,21 +107,24 @@ class WrittenPart(NamedTuple):
 
 
 class TokenStoreWriter:
-    """Adds clips to a store, a file every `rows_per_file` clips.
+    """Adds clips to a store, a file every `rows_per_file` clips or `seconds_per_file` of sound.
 
     Args:
         folder: of the store; made if missing, gone on with if not.
         header: the tokenizers' facts.
         rows_per_file: clips kept in memory before they are written.
+        seconds_per_file: sound in them, likewise: what a kill loses of long recordings.
 
     Raises:
         SegueError: if the folder holds tokens of other tokenizers, or a damaged file.
     """
 
-    def __init__(self, folder: Path, header: StoreHeader, rows_per_file: int = 256) -> None:
+    def __init__(
+        self, folder: Path, header: StoreHeader, rows_per_file: int = 256, seconds_per_file: float = 3600.0
+    ) -> None:
         self._folder = folder
         self._header = header
-        self._rows_per_file = rows_per_file
+        self._rows_per_file, self._seconds_per_file = rows_per_file, seconds_per_file
         self._rows: list[StoreRow] = []
         self._done: set[str] = set()
         self._waiting: set[str] = set()
@@ -149,7 +152,8 @@ class TokenStoreWriter:
             new.add(row.id)
         self._waiting |= new
         self._rows += rows
-        if len(self._rows) >= self._rows_per_file:
+        seconds = sum(row.seconds for row in self._rows)
+        if len(self._rows) >= self._rows_per_file or seconds >= self._seconds_per_file:
             self.flush()
 
     def flush(self) -> None:

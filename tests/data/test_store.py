@@ -221,6 +221,14 @@ def test_clips_that_are_added_together_are_never_in_two_files(tmp_path):
     assert [fact["id"] for fact in TokenStore.open(tmp_path).facts] == list("abcdef")
 
 
+def test_long_clips_are_on_disk_before_there_are_many(tmp_path):
+    writer = TokenStoreWriter(tmp_path, HEADER, rows_per_file=256, seconds_per_file=1.0)
+    for name, frames, files in (("a", 30, 0), ("b", 30, 1), ("c", 500, 2), ("d", 10, 2)):
+        writer.add(clip(name, frames))
+        assert len(list(tmp_path.glob("*.parquet"))) == files
+    assert writer.done_ids() == set("abc")
+
+
 def test_files_with_names_of_their_own_belong_to_the_store(tmp_path):
     write_part(tmp_path / "part-g12.parquet", HEADER, [clip("a", 9), clip("b", 11)], note="two of them")
     ids, seconds, note = read_part(tmp_path / "part-g12.parquet", HEADER)
