@@ -238,6 +238,7 @@ def held_out(log: Path, steps: int | None) -> list[dict[str, Any]]:
         raise SegueError(f"{log}: no readable log of a training ({error}); copy it from the run") from error
     if not found:
         raise SegueError(f"{log}: nothing was held out in this run; train with --valid")
-    if steps not in (None, last, min(found, key=lambda line: line["loss"])["step"]):
+    least = min(line["loss"] for line in found)
+    if steps not in (None, last, *(line["step"] for line in found if line["loss"] == least)):
         raise SegueError(f"{log}: ends at step {last}, the part beside it has {steps} steps; copy that run's log")
     return found

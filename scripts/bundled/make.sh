@@ -24,7 +24,8 @@
 # on a core, after 2.5 G each). Losses and seconds of every part are beside it as log.jsonl, those of parts before it in
 # earlier/.
 #
-# SHARE=0.01 trains each part for so small a share of its steps, to see whether everything is in place.
+# SHARE=0.02 trains each part for so small a share of its steps, to see whether everything is in place, and puts the result
+# into WORK/trial: what is shipped stays as it is. What follows in earnest needs another WORK.
 set -euo pipefail
 data=$(realpath "$1")
 mkdir -p "$2"
@@ -124,6 +125,12 @@ side_by_side prepare speech piano
 side_by_side tokenizers codec semantic
 side_by_side stages speech piano
 
+if [[ ${SHARE:-1} != 1 ]]; then
+    mkdir -p trial
+    cp -r "$root"/{README.md,LICENSE-MODELS,benchmarks,examples,scripts,segue,tests} trial/
+    root=$work/trial here=$work/trial/scripts/bundled
+    export PYTHONPATH=$root
+fi
 python "$here/assemble.py" runs "$root/segue/bundled"
 python "$here/examples.py" speech/valid piano/valid "$root/examples"
 python "$here/gallery.py" speech/valid piano/valid "$root/examples/gallery"

@@ -51,11 +51,10 @@ class Log:
         """Steps logged."""
         return max((line["step"] for line in (*self.train, *self.valid)), default=0)
 
-    @property
-    def lowest_step(self) -> int | None:
-        """Of the lowest held-out loss; None where nothing was held out."""
+    def is_lowest(self, step: int) -> bool:
+        """Whether the held-out loss was lowest after so many steps, as far as it is logged."""
         at, losses = self.curve("loss")
-        return int(at[losses.argmin()]) if len(at) else None
+        return bool(np.any(losses[at == step] == losses.min())) if len(at) else False
 
     def curve(self, name: str, held_out: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """A loss over the steps, where it is a finite number."""
@@ -140,7 +139,7 @@ def curve_finding(
     if train.min() > 0 and train[-1] > DIVERGED * train.min():
         meaning = f"diverging: its training loss is {train[-1] / train.min():.1f} times its least"
         return Finding(subject, "bad", figures, meaning, "lower train.learning_rate and go on from a checkpoint before")
-    if kept_step is not None and kept_step < log.steps and fall < FALLING:
+    if kept_step is not None and kept_step < log.steps and log.is_lowest(kept_step) and fall < FALLING:
         figures["kept_step"] = kept_step
         return Finding(subject, "ok", figures, f"lowest at step {kept_step}, whose weights are kept")
     if fall < -RISING:

@@ -97,7 +97,7 @@ def findings_on_run(run: Run) -> Findings:
     train, log = run.recipe.train, run.log
     yield _progress(run)
     yield from _checkpoints(run)
-    yield curve_finding(run.part, log, train.steps, _epoch_steps(run), log.lowest_step if train.patience else None)
+    yield curve_finding(run.part, log, train.steps, _epoch_steps(run), _kept_step(run))
     beside = reference_finding(run.part, log, differences(run), references(run.part))
     if beside is not None:
         yield beside
@@ -115,6 +115,13 @@ def _progress(run: Run) -> Finding:
     if run.is_finished:
         return Finding(subject, "ok", figures, f"finished at step {done}")
     return Finding(subject, "ok", figures, f"at step {done} of {steps}", "--resume goes on with it")
+
+
+def _kept_step(run: Run) -> int | None:
+    """After which step the weights are those of the artifact; None where there is none yet."""
+    if not run.is_finished:
+        return None
+    return read_json(run.folder / ARTIFACT / "part.json", "artifact").get("card", {}).get("steps")
 
 
 def _checkpoints(run: Run) -> Findings:
@@ -209,6 +216,7 @@ def differences(run: Run) -> list[str]:
         "train.log_every",
         "train.accumulate",
         "train.checkpoints_kept",
+        "train.patience",
         "train.seed",
     )
     keys = [key for key in sorted(ours.keys() | others.keys()) if not key.startswith(free)]

@@ -69,7 +69,8 @@ class TrainConfig:
         accumulate: parts that a process works its rows through in, to save memory.
         checkpoints_kept: the last so many.
         patience: validations in a row without a new lowest held-out loss that end the training, which then keeps the
-            weights of the lowest, as it does at its last step; 0 keeps the last ones, however they do.
+            weights of the lowest, as it does at its last step; 0 keeps the last ones, however they do. In a run that
+            began without, counted from where it was given.
     """
 
     steps: int = 1000
@@ -228,7 +229,9 @@ def _steps(
         step, kept = found
         training.load_state_dict(kept["training"])
         spent = kept["seconds"]
-        patience.load_state_dict(kept["patience"])
+        lowest_step = kept["patience"]["lowest_step"]
+        if lowest_step is None or state.is_there(folder, lowest_step):  # else a later one, lost since, was lower
+            patience.load_state_dict(kept["patience"])
     world.barrier()
     with (
         Reader(batches, rows, step) as reader,

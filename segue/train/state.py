@@ -51,6 +51,11 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2, spare: i
     return target
 
 
+def is_there(folder: Path, step: int) -> bool:
+    """Whether there is a checkpoint of `step` steps, whole or not."""
+    return _path(folder, step).is_dir()
+
+
 def load(folder: Path, step: int) -> dict[str, Any]:
     """The state after `step` steps.
 

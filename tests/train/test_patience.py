@@ -10,6 +10,7 @@ import torch
 
 from segue.artifact import Part
 from segue.errors import SegueError
+from segue.train import state
 from segue.train.fabric import alone
 from segue.train.loop import TrainConfig, run
 from segue.train.patience import Patience
@@ -104,6 +105,41 @@ def test_asked_again_it_does_nothing_and_with_more_patience_it_goes_on(tmp_path)
 def test_the_checkpoint_of_the_lowest_is_not_dropped(tmp_path):
     go(Valley(bottom=4), tmp_path, dataclasses.replace(CONFIG, patience=9, checkpoint_every=1))
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000021", "step-00000022"]
+
+
+def test_without_patience_any_more_the_last_weights_are_kept(tmp_path):
+    go(Valley(bottom=10), tmp_path)
+    training = Valley(bottom=10)
+    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.done) == 40
+
+
+def test_a_lowest_that_is_lost_is_found_again(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=13, checkpoint_every=1, patience=9)
+    go(Valley(bottom=12), tmp_path, config)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000012", "step-00000013"]
+    for path in tmp_path.glob("step-*"):
+        (path / "state.safetensors").write_bytes(b"")
+    kept = Valley(bottom=12)
+    kept.done += 11
+    patience = {"lowest": 1.02, "lowest_step": 10, "waited": 0}  # its checkpoint went when 12 was lower
+    state.save(tmp_path, 11, {"training": kept.state_dict(), "seconds": 1.0, "patience": patience}, keep=9)
+    training = Valley(bottom=12)
+    with pytest.warns(UserWarning, match="passed over"):
+        assert go(training, tmp_path, config).steps == 12
+    assert float(training.done) == 12
+
+
+def test_what_is_no_number_is_never_the_lowest():
+    patience = Patience(3)
+    assert patience.is_lowest(2, 1.0) and not patience.is_lowest(4, float("nan")) and not patience.is_lowest(6, 1.0)
+    assert patience.lowest_step == 2 and not patience.is_over
+    assert patience.is_lowest(8, 0.5) and patience.lowest_step == 8
+    lost = Patience(2)
+    assert not lost.is_lowest(2, float("nan")) and not lost.is_lowest(4, float("nan")) and lost.is_over
+    assert lost.note == "no held-out loss of 2 validations was a number; the last weights are kept"
+    again = Patience(2)
+    again.load_state_dict(lost.state_dict())
+    assert again.is_over and again.lowest_step is None
 
 
 def test_patience_needs_something_to_go_by(tmp_path):
