@@ -17,6 +17,7 @@ from segue.artifact import artifact_folder, load_part, save_part
 from segue.bundle import load_codec, save_bundle
 from segue.codec.seam import frames_a_cut
 from segue.data import corpus
+from segue.data.held_out import everything, splits
 from segue.errors import SegueError
 from segue.lm.stage import StreamName
 from segue.parts import SoundData
@@ -78,12 +79,12 @@ def fit(
     for model in (semantic, codec_model):
         if isinstance(model, nn.Module):
             model.to(world.device)
-    ours, theirs = (parts.everything, None) if data.valid else parts.splits(data.folders)
+    ours, theirs = (everything, None) if data.valid else splits(data.folders)
     corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours, device=str(world.device))
     valid_store = None
     if data.valid or theirs:
         valid_store = work / "tokens-valid"
-        held = theirs or parts.everything
+        held = theirs or everything
         corpus.tokenise(
             data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held, device=str(world.device)
         )

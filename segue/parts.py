@@ -6,7 +6,6 @@ itself in `artifact/`. With several processes each calls the same function; the 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segue import audio
 from segue.artifact import ARTIFACT, Part, load_part, save_part
 from segue.config import to_disk
 from segue.data.clips import Clips
+from segue.data.held_out import everything, splits
 from segue.data.store import TokenStore, load_codebooks
 from segue.data.token_batches import TokenBatches
 from segue.errors import SegueError
@@ -39,7 +38,6 @@ from segue.train.loop import Event, Spent, TrainConfig
 from segue.train.parallel import ParallelTraining
 from segue.train.semantic import SemanticTraining
 
-HELD_OUT_ONE_IN = 20
 Watch = Callable[[Event], None]
 
 
@@ -107,7 +105,7 @@ def train_semantic(
     """Train a semantic encoder and cluster it; returns the folder of the artifact. Arguments as of `train_codec`.
 
     The recipe's rounds follow each other, each with the tokenizer of the one before as its teacher: all but the last
-    in folders `round-0`, `round-1`, ... of the run.
+    in folders `round-0`, `round-1`, ... of the run. Once a round has begun, those before it are not trained on.
 
     Raises:
         SegueError: if data or folder can't be used, or training diverges.
@@ -115,10 +113,14 @@ def train_semantic(
     train, valid = _clips(data, recipe.train, SAMPLE_RATE)
     held = valid.batch if valid else None
     world = world or alone(device)
+    folders = [*(out / f"round-{number}" for number in range(recipe.rounds)), out]
+    is_taught = [*((pupil / "config.json").is_file() for pupil in folders[1:]), False]
     teacher: SemanticTokenizer | None = None
-    for number in range(recipe.rounds + 1):
+    for number, folder in enumerate(folders):
+        if is_taught[number]:  # the next round has begun to learn from it, so it stays what it is
+            teacher = SemanticTokenizer.from_part(load_part(folder / ARTIFACT, "semantic"))
+            continue
         model, config = recipe.round(number)
-        folder = out if number == recipe.rounds else out / f"round-{number}"
         describe = _describe(recipe, data) | ({} if teacher is None else {"teacher": teacher.fingerprint})
         limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
         training = SemanticTraining(model, config.seed, *limits, config.accumulate, world, teacher, recipe.optimiser)
@@ -311,24 +313,6 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
     else:
         stage = fine_stage(header.vocab_size, books, num_coarse, size, **common, prefix=recipe.prefix)
     return replace(stage, semantic_optional=recipe.without_semantic > 0)
-
-
-def held_out(path: Path) -> bool:
-    """Whether a file is among those kept from training: one in twenty, by its name alone."""
-    return zlib.crc32(path.name.encode()) % HELD_OUT_ONE_IN == 0
-
-
-def everything(path: Path) -> bool:
-    """Takes every file."""
-    return True
-
-
-def splits(folders: Sequence[Path]) -> tuple[Callable[[Path], bool], Callable[[Path], bool] | None]:
-    """Which files to train on and which to hold out; nothing is held out of fewer than twenty files."""
-    names = [path for folder in folders for path in audio.find(folder)]
-    if len(names) < HELD_OUT_ONE_IN or not any(map(held_out, names)):
-        return everything, None
-    return (lambda path: not held_out(path)), held_out
 
 
 def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clips, Clips | None]:

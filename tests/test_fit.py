@@ -14,9 +14,9 @@ import pytest
 import soundfile
 import tiny
 
-from segue import parts
 from segue.artifact import load_part
 from segue.bundle import load
+from segue.data.held_out import held_out
 from segue.errors import SegueError
 from segue.fit import fit, with_steps
 from segue.parts import SoundData
@@ -63,7 +63,7 @@ def command(folder, out) -> list[str]:
 def minute(tmp_path_factory):
     """About a minute of sound: enough files for some to be held out."""
     folder = tiny.corpus(tmp_path_factory.mktemp("minute"), 24, 2.5)
-    name = next(f"held{index}.wav" for index in range(999) if parts.held_out(Path(f"held{index}.wav")))
+    name = next(f"held{index}.wav" for index in range(999) if held_out(Path(f"held{index}.wav")))
     (folder / "clip000.wav").rename(folder / name)
     return folder
 

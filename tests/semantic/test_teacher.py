@@ -147,3 +147,9 @@ def test_rounds_follow_each_other_and_go_on_where_they_stopped(tmp_path):
     assert told == [] and load_part(again).fingerprint == chain[2].fingerprint
     wave = torch.from_numpy(np.stack([tiny.sound(0.5)]))
     assert SemanticTokenizer.from_part(load_part(again)).encode(wave).shape == (1, 13)
+    longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=6))
+    parts.train_semantic(longer, data, tmp_path / "run", lambda event: told.append(event.steps))
+    assert set(told) == {3}, "rounds whose pupil has begun to learn stay as they are"
+    after = [load_part(tmp_path / "run" / name / "artifact", "semantic") for name in ("round-0", "round-1", ".")]
+    assert [part.fingerprint for part in after[:2]] == [part.fingerprint for part in chain[:2]]
+    assert after[2].card["steps"] == 3 and after[2].card["teacher"] == chain[1].fingerprint
