@@ -106,7 +106,7 @@ QUANTIZERS = (
     Choice("plain, latent 32", _codes("plain", 32)),
     Choice("plain, latent 64", _codes("plain", 64)),
     Choice("plain, latent 128", _codes("plain", 128)),
-    Choice("plain, 256 features", _codes("plain")),
+    Choice("plain, features as they are", _codes("plain")),
     Choice("plain, latent 64, residual loss", _codes("plain", 64, residual=0.25)),
 )
 COMPARISONS: dict[str, tuple[Choice, ...]] = {
