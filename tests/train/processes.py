@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -150,8 +151,14 @@ def launched(processes: int, port: int, function, *arguments) -> None:
             sys.stdout.flush()
             os._exit(code)
         children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert not any(codes), codes
+    codes = {}
+    while len(codes) < len(children):
+        child, status = os.wait()
+        codes[child] = os.waitstatus_to_exitcode(status)
+        if codes[child]:  # the others would wait for it
+            for other in set(children) - set(codes):
+                os.kill(other, signal.SIGKILL)
+    assert not any(codes.values()), codes
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -24,17 +26,23 @@ PAIRS = [(kind, how) for kind, all_of in processes.JOBS.items() for how in all_o
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, child_environment) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, processes.__file__, str(free_port()), folder]
+    command = [sys.executable, processes.__file__, str(free_ports(sum(map(len, processes.JOBS.values())))), folder]
     done = subprocess.run(command, env=child_environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-def free_port() -> int:
-    """The first of some that nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return min(listener.getsockname()[1], 60_000)
+def free_ports(count: int) -> int:
+    """The first of so many that nobody listens to, below those that the system hands to whoever asks for any."""
+    for first in random.SystemRandom().sample(range(20_000, 32_000 - count), 100):
+        try:
+            with contextlib.ExitStack() as held:
+                for port in range(first, first + count):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+    raise AssertionError("no free ports from 20,000 to 32,000")
 
 
 @pytest.mark.parametrize(("kind", "how"), PAIRS)
@@ -95,7 +103,7 @@ def test_the_command_line_trains_with_two_processes(cli, store, tmp_path, child_
     command = [*train_lm(store, tmp_path / "two"), "--set", "train.accumulate=2"]
     start = ["-m", "segue.cli", *command, "--devices", "2", "--strategy", "fsdp"]
     if launcher == "torchrun":
-        meeting = ["--nproc-per-node", "2", "--master-port", str(free_port())]
+        meeting = ["--nproc-per-node", "2", "--master-port", str(free_ports(1))]
         start = ["-m", "torch.distributed.run", *meeting, "-m", "segue.cli", *command]
     done = subprocess.run([sys.executable, *start], env=child_environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
