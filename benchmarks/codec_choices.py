@@ -271,10 +271,10 @@ def _tell(event: loop.Event, say: Callable[[str], None]) -> None:
 
 def _begin(training: CodecTraining, choice: Choice, folder: Path) -> str:
     """Take over weights of a codec on disk; its fingerprint."""
-    part, tensors = load_part(folder, "codec"), training.codec.state_dict()
-    kept = ("quantizer.",) if choice.start == "pair" else ()
-    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(kept)}
-    tensors |= {name: tensor for name, tensor in part.tensors.items() if not name.startswith(kept)}
+    part, own = load_part(folder, "codec"), training.codec.state_dict()
+    fresh = ("quantizer.",) if choice.start == "pair" else ()
+    tensors = {name: own[name] for name in own if name.startswith(fresh)}
+    tensors |= {name: tensor for name, tensor in part.tensors.items() if not name.startswith(fresh)}
     try:
         load_weights(training.codec, Part(part.kind, part.config, tensors))
     except SegueError as error:

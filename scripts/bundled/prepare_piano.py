@@ -1,6 +1,6 @@
 """Render POP909's piano performances to 16 kHz WAV files with two sampled pianos and several rooms.
 
-    python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 110 --valid-songs 20 --workers 2
+    python scripts/bundled/prepare_piano.py DATA/piano OUT --train-songs 480 --valid-songs 20 --workers 2
 
 Needs `fluidsynth`, the two free sound fonts (Debian: fluidsynth, fluid-soundfont-gm,
 musescore-general-soundfont-small) and mido (extra "eval"). Song by song the font, the reverberation and the loudness

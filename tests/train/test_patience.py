@@ -6,47 +6,29 @@ import dataclasses
 import json
 
 import pytest
-import torch
+from arithmetic import Slope
 
-from segue.artifact import Part
 from segue.errors import SegueError
 from segue.train import state
-from segue.train.fabric import alone
 from segue.train.loop import TrainConfig, run
 from segue.train.patience import Patience
 
 CONFIG = TrainConfig(steps=40, batch_size=2, validate_every=2, validate_batches=1, checkpoint_every=7, patience=3)
 
 
-class Valley:
-    """A training whose held-out loss is lowest after a given step."""
-
-    unit = "tokens"
+class Valley(Slope):
+    """Its value is the number of steps done, and its held-out loss is lowest after a given one."""
 
     def __init__(self, bottom: int) -> None:
-        self.world, self.bottom, self.done = alone(), bottom, torch.zeros(1)
-
-    def prepare(self, batches) -> None:
-        pass
-
-    def amount(self, batch) -> tuple[float, float]:
-        return 1.0, 1.0
+        super().__init__()
+        self.bottom = bottom
 
     def step(self, batch, rng, learning_rate) -> dict[str, float]:
-        self.done += 1
+        self.value += 1
         return {"loss": 1.0}
 
     def validate(self, batch, rng) -> dict[str, float]:
-        return {"loss": 1.0 + abs(float(self.done) - self.bottom) / 100}
-
-    def state_dict(self):
-        return {"done": self.done}
-
-    def load_state_dict(self, kept) -> None:
-        self.done = kept["done"].clone()
-
-    def export(self, card) -> Part:
-        return Part("valley", {}, {"done": self.done}, card=card)
+        return {"loss": 1.0 + abs(float(self.value) - self.bottom) / 100}
 
 
 def go(training, folder, config=CONFIG, watch=lambda event: None):
@@ -61,7 +43,7 @@ def kinds(folder) -> list[tuple[int, str]]:
 def test_it_ends_after_so_many_validations_with_the_weights_of_the_lowest(tmp_path):
     training = Valley(bottom=10)
     spent = go(training, tmp_path)
-    assert spent.steps == 10 and float(training.done) == 10
+    assert spent.steps == 10 and float(training.value) == 10
     assert max(step for step, _ in kinds(tmp_path)) == 16 and kinds(tmp_path)[-1] == (16, "ended")
     note = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["note"]
     assert note == "the held-out loss has not fallen below 1 for 3 validations; the weights of step 10 are kept"
@@ -69,13 +51,13 @@ def test_it_ends_after_so_many_validations_with_the_weights_of_the_lowest(tmp_pa
 
 def test_the_lowest_is_kept_also_at_the_last_step_and_of_two_alike_the_first(tmp_path):
     training = Valley(bottom=37)  # 36 and 38 are as near
-    assert go(training, tmp_path).steps == 36 and float(training.done) == 36
+    assert go(training, tmp_path).steps == 36 and float(training.value) == 36
     assert "ended" not in {kind for _, kind in kinds(tmp_path)}
 
 
 def test_without_patience_the_last_weights_are_kept(tmp_path):
     training = Valley(bottom=10)
-    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.done) == 40
+    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.value) == 40
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000035", "step-00000040"]
 
 
@@ -88,7 +70,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, killed):
     with pytest.raises(InterruptedError):
         go(Valley(bottom=10), tmp_path / "killed", watch=watch)
     training = Valley(bottom=10)
-    assert go(training, tmp_path / "killed").steps == 10 and float(training.done) == 10
+    assert go(training, tmp_path / "killed").steps == 10 and float(training.value) == 10
     go(Valley(bottom=10), tmp_path / "unbroken")
     assert kinds(tmp_path / "killed") == kinds(tmp_path / "unbroken")
 
@@ -96,7 +78,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, killed):
 def test_asked_again_it_does_nothing_and_with_more_patience_it_goes_on(tmp_path):
     go(Valley(bottom=10), tmp_path)
     steps, again = [], Valley(bottom=10)
-    assert go(again, tmp_path, watch=lambda event: steps.append(event.step)).steps == 10 and float(again.done) == 10
+    assert go(again, tmp_path, watch=lambda event: steps.append(event.step)).steps == 10 and float(again.value) == 10
     assert steps == []
     assert go(Valley(bottom=10), tmp_path, dataclasses.replace(CONFIG, patience=5)).steps == 10
     assert kinds(tmp_path)[-1] == (20, "ended")
@@ -110,7 +92,7 @@ def test_the_checkpoint_of_the_lowest_is_not_dropped(tmp_path):
 def test_without_patience_any_more_the_last_weights_are_kept(tmp_path):
     go(Valley(bottom=10), tmp_path)
     training = Valley(bottom=10)
-    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.done) == 40
+    assert go(training, tmp_path, dataclasses.replace(CONFIG, patience=0)).steps == 40 and float(training.value) == 40
 
 
 def test_a_lowest_that_is_lost_is_found_again(tmp_path):
@@ -120,13 +102,13 @@ def test_a_lowest_that_is_lost_is_found_again(tmp_path):
     for path in tmp_path.glob("step-*"):
         (path / "state.safetensors").write_bytes(b"")
     kept = Valley(bottom=12)
-    kept.done += 11
+    kept.value += 11
     patience = {"lowest": 1.02, "lowest_step": 10, "waited": 0}  # its checkpoint went when 12 was lower
     state.save(tmp_path, 11, {"training": kept.state_dict(), "seconds": 1.0, "patience": patience}, keep=9)
     training = Valley(bottom=12)
     with pytest.warns(UserWarning, match="passed over"):
         assert go(training, tmp_path, config).steps == 12
-    assert float(training.done) == 12
+    assert float(training.value) == 12
 
 
 def test_what_is_no_number_is_never_the_lowest():
