@@ -244,6 +244,7 @@ def main(
     kind: Annotated[Kind, typer.Option(help="Of sound: what is measured and how.")] = "speech",
     codec_path: Annotated[Path, typer.Option("--codec", help="A codec artifact.")] = BUNDLED / "codec",
     codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Sequences of codes that are weighed in each frame.")] = 4,
     limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
     seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
     shortest: Annotated[float, typer.Option(min=1, help="Leave out files of fewer seconds.")] = SHORTEST_SECONDS,
@@ -269,7 +270,9 @@ def main(
                 original_only = {"distillmos": ready["distillmos"]}
                 originals.append(score(original_only, wave.numpy(), wave.numpy())[0])
             for count in counts:
-                made = codec.decode(codec.encode(wave[None], num_codebooks=count))[0, : wave.shape[-1]]
+                made = codec.decode(codec.encode(wave[None], num_codebooks=count, candidates=candidates))[
+                    0, : len(wave)
+                ]
                 values, failed = score(ready, wave.numpy(), made.numpy())
                 row = {"file": path.name, "codebooks": count, **{n: round(v, 4) for n, v in values.items()}}
                 per_file.append(row | ({"failed": failed} if failed else {}))
@@ -291,6 +294,7 @@ def main(
     console = Console(width=max(Console().width, 130), highlight=False)
     budget = {key: part.card.get(key) for key in BUDGET}
     title = f"codec {codec.fingerprint} ({told_budget(budget)}), {len(paths)} files of {kind}, {folder.name}"
+    title += f", {candidates} candidate{'s' if candidates > 1 else ''} a frame"
     console.print(quality_table(title, kind, rows))
     for number, reference in enumerate(REFERENCES if kind == "speech" else (), start=1):
         facts = f"{reference['what']}, {reference['set']}; {reference['status']}"
@@ -312,7 +316,13 @@ def main(
             "kind": kind,
             "data": "/".join(folder.resolve().parts[-2:]),
             "training": budget,
-            "settings": {"limit": limit, "seconds": seconds, "shortest": shortest, "health_limit": health_limit},
+            "settings": {
+                "candidates": candidates,
+                "limit": limit,
+                "seconds": seconds,
+                "shortest": shortest,
+                "health_limit": health_limit,
+            },
             "files": [path.name for path in paths],
             "rows": rows,
             "original": summary(originals, ("distillmos",)) if originals else None,

@@ -168,9 +168,9 @@ class Bundle:
         ours, theirs = (torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None] for rate in rates)
         return ours.to(device), theirs.to(device)
 
-    def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """A wave (N,) at `sample_rate` through the codec and back: (N,)."""
-        codes = self.codec.encode(wave[None], num_codebooks=num_codebooks)
+    def reconstruct(self, wave: Tensor, num_codebooks: int | None = None, candidates: int = 1) -> Tensor:
+        """A wave (N,) at `sample_rate` through the codec and back: (N,); arguments as of the codec seam."""
+        codes = self.codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)
         return self.codec.decode(codes)[0, : wave.shape[-1]]
 
 

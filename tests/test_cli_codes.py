@@ -46,6 +46,15 @@ def test_encode_then_decode_is_reconstruct(cli, tmp_path, bundle_folder, codeboo
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["once.wav", "twice.wav", "x.segue"]
 
 
+def test_more_candidates_leave_other_codes(cli, tmp_path, bundle_folder, speech):
+    files = [tmp_path / f"{candidates}.segue" for candidates in (1, 4)]
+    for path in files:
+        outcome = cli("encode", speech, "--out", path, "--bundle", bundle_folder, "--candidates", path.stem)
+        assert outcome.code == 0, outcome
+    assert cli("encode", speech, "--out", tmp_path / "own.segue", "--bundle", bundle_folder).code == 0
+    assert files[0].read_bytes() != files[1].read_bytes() == (tmp_path / "own.segue").read_bytes()
+
+
 def test_both_tell_size_and_rates(cli, tmp_path, bundle_folder, speech):
     out = tmp_path / "x.segue"
     encoded = cli("encode", speech, "--out", out, "--bundle", bundle_folder, "--codebooks", 6)
@@ -63,6 +72,7 @@ def test_both_tell_size_and_rates(cli, tmp_path, bundle_folder, speech):
         ("out", (), "ends in .segue"),
         ("out.segue", ("--codebooks", 0), "num_codebooks 0"),
         ("out.segue", ("--codebooks", 13), "num_codebooks 13"),
+        ("out.segue", ("--candidates", 0), "candidates 0"),
         ("out.segue", ("--threads", 0), "--threads 0"),
         ("out.segue", ("--bundle", "speach"), "bundle speach"),
     ],

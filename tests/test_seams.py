@@ -180,6 +180,12 @@ def test_a_number_of_codebooks_out_of_range_is_refused(codec, q):
         codec.encode(torch.zeros(1, 320), num_codebooks=q)
 
 
+@pytest.mark.parametrize("candidates", [0, -1])
+def test_a_search_among_no_candidates_is_refused(codec, candidates):
+    with pytest.raises(SegueError, match=f"candidates {candidates}: at least 1"):
+        codec.encode(torch.zeros(1, 320), candidates=candidates)
+
+
 def test_codes_that_do_not_exist_are_refused(codec):
     bad = [
         torch.zeros(1, 12, 4),

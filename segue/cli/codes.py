@@ -10,7 +10,7 @@ import typer
 from segue import audio
 from segue.artifact import check_writable
 from segue.bundle import BUNDLED, bundled_names, codec_part, load
-from segue.cli.options import BundleOption, ThreadsOption, check_out, notes_of, use_threads
+from segue.cli.options import BundleOption, CandidatesOption, ThreadsOption, check_out, notes_of, use_threads
 from segue.codec import file
 from segue.errors import SegueError
 from segue.terminal import err
@@ -20,6 +20,7 @@ def encode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File of codes to write: X.segue.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
+    candidates: CandidatesOption = 4,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:
@@ -29,7 +30,7 @@ def encode(
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
     notes_of(recording)
-    coded = file.encode(loaded.codec, recording.wave, codebooks)
+    coded = file.encode(loaded.codec, recording.wave, codebooks, candidates)
     file.write_codes(out, coded)
     err.print(_figures(out, out.stat().st_size, coded), markup=False)
 

@@ -38,6 +38,10 @@ StrategyOption = Annotated[
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Of matrix products: float32 or bfloat16.")]
 WandbOption = Annotated[str | None, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")]
+CandidatesOption = Annotated[
+    int,
+    typer.Option(help="Sequences of codes weighed against each other in each frame: more sound better, but slower."),
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 
 

@@ -18,6 +18,7 @@ from segue.bundle import Bundle, load
 from segue.cli.groups import spelt_out
 from segue.cli.options import (
     BundleOption,
+    CandidatesOption,
     DeviceOption,
     ThreadsOption,
     check_out,
@@ -140,6 +141,7 @@ def reconstruct(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
+    candidates: CandidatesOption = 4,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:
@@ -149,7 +151,7 @@ def reconstruct(
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
     notes_of(recording)
-    audio.write(out, loaded.reconstruct(recording.wave, codebooks), loaded.sample_rate)
+    audio.write(out, loaded.reconstruct(recording.wave, codebooks, candidates), loaded.sample_rate)
     count = loaded.codec.num_codebooks if codebooks is None else codebooks
     bits = count * loaded.codec.frame_rate * (loaded.codec.codebook_size - 1).bit_length()
     err.print(f"{out}: {recording.seconds:.2f} s at {bits / 1000:.1f} kbit/s ({count} codebooks)")

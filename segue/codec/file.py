@@ -117,13 +117,14 @@ class CodedAudio:
         }
 
 
-def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None) -> CodedAudio:
-    """A wave (N,) at the codec's sample rate as codes; all codebooks by default.
+def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candidates: int = 1) -> CodedAudio:
+    """A wave (N,) at the codec's sample rate as codes; all codebooks by default, `candidates` as of the codec seam.
 
     Raises:
-        SegueError: if the wave is not a finite float (N,), N >= 1, or the codec lacks so many codebooks.
+        SegueError: if the wave is not a finite float (N,), N >= 1, the codec lacks so many codebooks, or candidates
+            are fewer than 1.
     """
-    codes = codec.encode(wave[None], num_codebooks=num_codebooks)[0]
+    codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]
     return CodedAudio(
         codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.codes_fingerprint
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segue.artifact import Part, read_json
-from segue.codec.seam import check_codes
+from segue.codec.seam import check_codes, checked_count
 from segue.codec.soundstream import check_wave
 from segue.errors import SegueError
 from segue.published import CONFIG, Reference, make_config, make_model, read_model
@@ -157,13 +157,16 @@ class PretrainedCodec(nn.Module):
         self.context_frames = math.ceil(CONTEXT_SECONDS * self.frame_rate)
 
     @torch.no_grad()
-    def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
+    def encode(
+        self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, candidates: int = 1
+    ) -> Tensor:
         """Code a wave.
 
         Args:
             wave: (B, N) mono float32 at `sample_rate`.
             lengths: (B,) samples of each row that are sound; the codes of what lies beyond are 0.
             num_codebooks: q, layers to use; all by default.
+            candidates: changes nothing: these models choose their codes as they were published to.
 
         Returns:
             codes (B, q, T) int64, T = ceil(N / hop_length).
@@ -172,9 +175,7 @@ class PretrainedCodec(nn.Module):
             SegueError: if the wave is not a finite float (B, N), N >= 1, lengths don't fit it, or q is out of range.
         """
         check_wave(wave, lengths)
-        count = self.num_codebooks if num_codebooks is None else num_codebooks
-        if not 1 <= count <= self.num_codebooks:
-            raise SegueError(f"num_codebooks {count}: this codec has 1 to {self.num_codebooks}")
+        count = checked_count(self, num_codebooks, candidates)
         rows, samples = wave.shape
         codes = torch.zeros(rows, count, -(-samples // self.hop_length), dtype=torch.int64, device=wave.device)
         for row, length in enumerate([samples] * rows if lengths is None else lengths.tolist()):

@@ -7,10 +7,11 @@ residual down to a few dimensions, puts it on the unit sphere and takes the near
 the features themselves, or what one linear map for all layers makes of them (and another one makes features of the
 codes' sum). Codebooks start from k-means, follow their data by a moving average and revive codes that die; gradients
 pass straight through. Dropping the last layers of some rows while training makes the first q layers decode by
-themselves, so that one model serves every bitrate.
+themselves, so that one model serves every bitrate. Codes are taken layer by layer, or searched for together.
 
 Source: SoundStream (arXiv 2107.03312, III.C): plain codes, their k-means start, dead codes; DAC (arXiv 2306.06546,
-3.2): factorised codes chosen by their cosine, and dropout for half of each batch.
+3.2): factorised codes chosen by their cosine, and dropout for half of each batch. M-best search: LeBlanc et al., IEEE
+Trans. Speech and Audio Processing 1 (4), 1993.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 DECAY = 0.99
 REVIVE_BELOW = 0.1
 """A code is dead once its share of the moving average is below this part of an even share."""
+_FRAMES_AT_ONCE = 500  # of a search, so that its memory does not grow with the sound
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,21 @@ class CodebookLayer(nn.Module):
 
     def nearest(self, projected: Tensor) -> Tensor:
         """(..., W) -> (...) index of the nearest code."""
-        return self._nearest(projected, self.codebook)
+        return self.likeness(projected).argmax(dim=-1)
 
     def _placed(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.factorised else vectors
 
-    def _nearest(self, vectors: Tensor, codes: Tensor) -> Tensor:
-        likeness = vectors @ codes.T
-        return (likeness if self.factorised else likeness - codes.square().sum(dim=-1) / 2).argmax(dim=-1)
+    def likeness(self, projected: Tensor) -> Tensor:
+        """(..., W) -> (..., codebook_size), the greater the nearer."""
+        return self._likeness(projected, self.codebook)
+
+    def _likeness(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        product = vectors @ codes.T
+        return product if self.factorised else product - codes.square().sum(dim=-1) / 2
 
     def embed(self, codes: Tensor) -> Tensor:
-        """(B, T) -> (B, T, L), the layer's part of the latent."""
+        """(...) -> (..., L), the layer's part of the latent."""
         return self.project_out(F.embedding(codes, self.codebook))
 
     @torch.no_grad()
@@ -115,7 +121,7 @@ class CodebookLayer(nn.Module):
             picks = torch.randperm(vectors.shape[0], generator=rng)[:size]
         centres = vectors[picks.to(vectors.device)]
         for _ in range(iterations):
-            chosen = self._nearest(vectors, centres)
+            chosen = self._likeness(vectors, centres).argmax(dim=-1)
             sums = torch.zeros_like(centres).index_add_(0, chosen, vectors)
             counts = torch.bincount(chosen, minlength=size)[:, None]
             centres = self._placed(torch.where(counts == 0, centres, sums / counts.clamp(min=1)))
@@ -192,15 +198,57 @@ class ResidualQuantizer(nn.Module):
             layer.start(projected, rng)
             residual = residual - layer.embed(layer.nearest(projected))
 
-    def encode(self, features: Tensor, num_codebooks: int) -> Tensor:
-        """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers."""
-        residual, codes = self.narrow(features), []
+    def encode(self, features: Tensor, num_codebooks: int, candidates: int = 1) -> Tensor:
+        """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers.
+
+        Args:
+            features: (B, T, D).
+            num_codebooks: q.
+            candidates: 1: each layer takes the code nearest to what is left. More: so many sequences of codes are
+                carried from layer to layer, and the one whose sum ends nearest to the latent is taken.
+        """
+        latent = self.narrow(features)
+        residual, codes = latent, []
         for module in self.layers[:num_codebooks]:
             layer: CodebookLayer = module  # type: ignore[assignment]
             chosen = layer.nearest(layer.project(residual))
             residual = residual - layer.embed(chosen)
             codes.append(chosen)
-        return torch.stack(codes, dim=1)
+        nearest = torch.stack(codes, dim=1)
+        if candidates == 1:
+            return nearest
+        found, left = self._searched(latent.flatten(0, 1), num_codebooks, candidates)
+        nearer = left < residual.flatten(0, 1).square().sum(dim=-1)  # where the nearest ones were dropped too early
+        searched, better = found.unflatten(0, latent.shape[:2]).mT, nearer.unflatten(0, latent.shape[:2])
+        return torch.where(better[:, None], searched, nearest)
+
+    def _searched(self, latent: Tensor, count: int, candidates: int) -> tuple[Tensor, Tensor]:
+        """M-best search, each frame by itself.
+
+        Args:
+            latent: (n, L), of n frames.
+            count: q, layers.
+            candidates: m, at most, that go on from each layer.
+
+        Returns:
+            codes (n, q), and (n,) the energy that they leave.
+        """
+        found = [self._search(frames, count, candidates) for frames in latent.split(_FRAMES_AT_ONCE)]
+        return torch.cat([codes for codes, _ in found]), torch.cat([left for _, left in found])
+
+    def _search(self, latent: Tensor, count: int, candidates: int) -> tuple[Tensor, Tensor]:
+        left = latent[:, None]  # (n, m, L)
+        codes = torch.zeros(len(latent), 1, 0, dtype=torch.int64, device=latent.device)
+        for module in self.layers[:count]:
+            layer: CodebookLayer = module  # type: ignore[assignment]
+            choices = layer.likeness(layer.project(left)).topk(min(candidates, len(layer.codebook))).indices
+            after = (left[:, :, None] - layer.embed(choices)).flatten(1, 2)  # (n, m * choices, L)
+            energy = after.square().sum(dim=-1)
+            kept = energy.topk(min(candidates, energy.shape[1]), largest=False).indices[..., None]  # nearest first
+            before = codes.gather(1, (kept // choices.shape[2]).expand(-1, -1, codes.shape[2]))
+            codes = torch.cat([before, choices.flatten(1)[..., None].gather(1, kept)], dim=-1)
+            left = after.gather(1, kept.expand(-1, -1, after.shape[2]))
+        return codes[:, 0], left[:, 0].square().sum(dim=-1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, q, T) of the first q layers -> features (B, T, D)."""

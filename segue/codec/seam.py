@@ -38,13 +38,17 @@ class Codec(Protocol):
     fingerprint: str
     codes_fingerprint: str
 
-    def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
+    def encode(
+        self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, candidates: int = 1
+    ) -> Tensor:
         """Code a wave.
 
         Args:
             wave: (B, N) mono float32 at `sample_rate`.
             lengths: (B,) samples of each row that are sound; the codes of what lies beyond are 0.
             num_codebooks: q, layers to use; all by default.
+            candidates: sequences of codes that are weighed against each other in each frame; more keep more of the
+                sound and take longer. A codec that can't search codes as it does, however many are asked for.
 
         Returns:
             codes (B, q, T) int64, T = ceil(N / hop_length).
@@ -70,6 +74,20 @@ class StreamingCodec(Codec, Protocol):
 
     def streaming(self) -> AbstractContextManager[Any]:
         """Within, each call goes on where the last one stopped."""
+
+
+def checked_count(codec: Codec, num_codebooks: int | None, candidates: int) -> int:
+    """How many layers are asked for: all of them unless it is said.
+
+    Raises:
+        SegueError: if the codec has not so many, or candidates are fewer than 1.
+    """
+    count = codec.num_codebooks if num_codebooks is None else num_codebooks
+    if not 1 <= count <= codec.num_codebooks:
+        raise SegueError(f"num_codebooks {count}: this codec has 1 to {codec.num_codebooks}")
+    if candidates < 1:
+        raise SegueError(f"candidates {candidates}: at least 1")
+    return count
 
 
 def check_codes(codes: Tensor, num_codebooks: int, codebook_size: int) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from segue import units
 from segue.artifact import Part, full, half
 from segue.codec.quantizer import ResidualQuantizer
-from segue.codec.seam import check_codes
+from segue.codec.seam import check_codes, checked_count
 from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, fold_weight_norm, folded
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
 from segue.codec.streaming import CodecStream, Memory
@@ -126,27 +126,32 @@ class SoundStream(nn.Module):
         return CodecStream(self)
 
     @torch.no_grad()
-    def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
+    def encode(
+        self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, candidates: int = 1
+    ) -> Tensor:
         """Code a wave; in a streaming scope, the next chunk of one (`CodecStream.encode`).
 
         Args:
             wave: (B, N) mono float32 at `sample_rate`.
             lengths: (B,) samples of each row that are sound; the codes of what lies beyond are 0.
             num_codebooks: q, layers to use; all by default.
+            candidates: sequences of codes that are weighed against each other in each frame. 1, which the stages
+                have learnt, takes the nearest code layer by layer; more leave less over.
 
         Returns:
             codes (B, q, T) int64, T = ceil(N / hop_length).
 
         Raises:
-            SegueError: if the wave is not a finite float (B, N), N >= 1, lengths don't fit it, or q is out of range.
+            SegueError: if the wave is not a finite float (B, N), N >= 1, lengths don't fit it, or q or candidates are
+                out of range.
         """
         if self.stream is not None:
-            return self.stream.encode(wave, lengths, num_codebooks)
+            return self.stream.encode(wave, lengths, num_codebooks, candidates)
         if lengths is None:
-            return self.encode_chunk(wave, None, num_codebooks)
+            return self.encode_chunk(wave, None, num_codebooks, candidates)
         check_wave(wave, lengths)
         samples = torch.arange(wave.shape[-1], device=wave.device)
-        codes = self.encode_chunk(wave * (samples < lengths[:, None]), None, num_codebooks)
+        codes = self.encode_chunk(wave * (samples < lengths[:, None]), None, num_codebooks, candidates)
         frames = torch.arange(codes.shape[-1], device=wave.device) * self.hop_length
         return codes * (frames < lengths[:, None])[:, None]
 
@@ -168,13 +173,13 @@ class SoundStream(nn.Module):
         return self.decode_chunk(codes, None)
 
     @torch.no_grad()
-    def encode_chunk(self, wave: Tensor, memory: Memory | None, num_codebooks: int | None) -> Tensor:
+    def encode_chunk(
+        self, wave: Tensor, memory: Memory | None, num_codebooks: int | None, candidates: int = 1
+    ) -> Tensor:
         """`encode` without lengths, going on from the state in `memory` and bringing it up to date."""
         check_wave(wave, None)
-        count = self.num_codebooks if num_codebooks is None else num_codebooks
-        if not 1 <= count <= self.num_codebooks:
-            raise SegueError(f"num_codebooks {count}: this codec has 1 to {self.num_codebooks}")
-        return self.quantizer.encode(self.features(wave, memory), count)
+        count = checked_count(self, num_codebooks, candidates)
+        return self.quantizer.encode(self.features(wave, memory), count, candidates)
 
     @torch.no_grad()
     def decode_chunk(self, codes: Tensor, memory: Memory | None) -> Tensor:

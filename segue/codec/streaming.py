@@ -66,7 +66,9 @@ class ChunkCodec(Protocol):
     def streaming(self) -> CodecStream:
         """A new stream."""
 
-    def encode_chunk(self, wave: Tensor, memory: Memory | None, num_codebooks: int | None) -> Tensor:
+    def encode_chunk(
+        self, wave: Tensor, memory: Memory | None, num_codebooks: int | None, candidates: int = 1
+    ) -> Tensor:
         """wave (B, n) -> codes (B, q, t)."""
 
     def decode_chunk(self, codes: Tensor, memory: Memory | None) -> Tensor:
@@ -118,7 +120,9 @@ class CodecStream:
         return sum(tensor.untyped_storage().nbytes() for tensor in kept)
 
     @torch.no_grad()
-    def encode(self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None) -> Tensor:
+    def encode(
+        self, wave: Tensor, lengths: Tensor | None = None, num_codebooks: int | None = None, candidates: int = 1
+    ) -> Tensor:
         """Code the next chunk.
 
         Args:
@@ -126,13 +130,14 @@ class CodecStream:
                 its last frame.
             lengths: refused: cut the rows alike, or give each a stream of its own.
             num_codebooks: q, layers to use; all by default.
+            candidates: as of `SoundStream.encode`.
 
         Returns:
             codes (B, q, t) int64, t = ceil(n / hop_length).
 
         Raises:
             SegueError: if the chunk is no wave, lengths are given, the chunk before ended within a frame, the number
-                of rows changes, q is out of range, or the stream is closed.
+                of rows changes, q or candidates are out of range, or the stream is closed.
         """
         self._check_open()
         if lengths is not None:
@@ -144,7 +149,7 @@ class CodecStream:
             )
         self._check_rows("encode", wave)
         memory = self._encoding.copy()
-        codes = self.codec.encode_chunk(wave, memory, num_codebooks)
+        codes = self.codec.encode_chunk(wave, memory, num_codebooks, candidates)
         self._encoding, self._rows["encode"] = memory, wave.shape[0]
         if wave.shape[1] % self.codec.hop_length:
             self._last_samples = wave.shape[1]
@@ -225,7 +230,9 @@ class CodecStream:
             raise SegueError(f"{what}: a chunk of {chunk.shape[0]} rows in a stream of {rows}; keep them the same")
 
 
-def encode_chunks(codec: ChunkCodec, waves: Iterable[Tensor], num_codebooks: int | None = None) -> Iterator[Tensor]:
+def encode_chunks(
+    codec: ChunkCodec, waves: Iterable[Tensor], num_codebooks: int | None = None, candidates: int = 1
+) -> Iterator[Tensor]:
     """Code a sound of any length in constant memory.
 
     Args:
@@ -233,6 +240,7 @@ def encode_chunks(codec: ChunkCodec, waves: Iterable[Tensor], num_codebooks: int
         waves: consecutive chunks (B, n) of any lengths; less than a frame waits for the next chunk, and large chunks
             are worked on in pieces.
         num_codebooks: q, layers to use; all by default.
+        candidates: as of `SoundStream.encode`.
 
     Yields:
         codes (B, q, t), t >= 1; put together, those of the whole wave.
@@ -250,10 +258,10 @@ def encode_chunks(codec: ChunkCodec, waves: Iterable[Tensor], num_codebooks: int
         whole = joined.shape[1] // hop_length * hop_length
         for start in range(0, whole, LONG_CHUNK_FRAMES * hop_length):
             end = min(whole, start + LONG_CHUNK_FRAMES * hop_length)
-            yield stream.encode(joined[:, start:end], num_codebooks=num_codebooks)
+            yield stream.encode(joined[:, start:end], num_codebooks=num_codebooks, candidates=candidates)
         rest = joined[:, whole:].clone()
     if rest is not None and rest.shape[1]:
-        yield stream.encode(rest, num_codebooks=num_codebooks)
+        yield stream.encode(rest, num_codebooks=num_codebooks, candidates=candidates)
 
 
 def decode_chunks(codec: ChunkCodec, codes: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -248,3 +248,35 @@ def test_a_latent_is_projected_once_for_all_layers():
     made.features.sum().backward()
     straight = module.widen(module.narrow(features)).sum()
     assert torch.allclose(features.grad, torch.autograd.grad(straight, features)[0], atol=1e-5)
+
+
+def energy_left(module: ResidualQuantizer, features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """(B, T) what the sum of the codes leaves of the latent."""
+    parts = [layer.embed(codes[:, index]) for index, layer in enumerate(module.layers)]
+    return (module.narrow(features) - torch.stack(parts).sum(0)).square().sum(-1).detach()
+
+
+def test_a_search_leaves_less_and_never_more(trained):
+    features = data(1100, 2000)
+    nearest, searched = (trained.encode(features, LAYERS, candidates) for candidates in (1, 4))
+    before, after = (energy_left(trained, features, codes) for codes in (nearest, searched))
+    assert bool((after <= before + 1e-5).all()) and float(after.mean()) < 0.97 * float(before.mean())
+
+
+@pytest.mark.parametrize("code_width", [None, 3])
+def test_a_search_that_drops_nothing_finds_the_nearest_of_all_sums(code_width):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = ResidualQuantizer(WIDTH, code_width, 3, 4)
+    features = data(40, 0)
+    every = torch.cartesian_prod(*[torch.arange(4)] * 3).T[None].expand(40, -1, -1)
+    left = energy_left(module, features[0][:, None].expand(-1, 64, -1), every)
+    found = energy_left(module, features, module.encode(features, 3, 64))[0]
+    assert torch.allclose(found, left.min(1).values, rtol=1e-4)
+
+
+def test_a_search_looks_at_each_frame_by_itself(trained, monkeypatch):
+    features = data(40, 3)
+    whole = trained.encode(features, LAYERS, 3)
+    monkeypatch.setattr("segue.codec.quantizer._FRAMES_AT_ONCE", 7)
+    assert torch.equal(trained.encode(features.reshape(4, 10, WIDTH), LAYERS, 3).mT.reshape(1, 40, -1).mT, whole)

@@ -191,6 +191,13 @@ def test_long_sound_goes_through_in_chunks_of_any_length(lengths):
     assert torch.allclose(torch.cat(sound, dim=-1), codec.decode(torch.cat(codes, dim=-1)), atol=1e-4)
 
 
+def test_a_search_of_chunks_is_that_of_the_whole(pair):
+    codec, (wave, nearest, _) = made(pair), whole(pair)
+    searched = codec.encode(wave, candidates=4)
+    assert torch.equal(torch.cat(list(encode_chunks(codec, wave.split(7 * HOP, 1), candidates=4)), dim=-1), searched)
+    assert not torch.equal(searched, nearest)
+
+
 def test_large_chunks_are_worked_on_in_pieces(pair):
     codec = made(pair)
     frames = 2 * LONG_CHUNK_FRAMES + 10
