@@ -36,6 +36,7 @@ from torch import Tensor
 from segue import audio
 from segue.artifact import check_writable, load_part
 from segue.bundle import BUNDLED
+from segue.codec.file import CANDIDATES
 from segue.codec.health import LayerHealth, codebook_health
 from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
@@ -244,7 +245,9 @@ def main(
     kind: Annotated[Kind, typer.Option(help="Of sound: what is measured and how.")] = "speech",
     codec_path: Annotated[Path, typer.Option("--codec", help="A codec artifact.")] = BUNDLED / "codec",
     codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Sequences of codes that are weighed in each frame.")] = 4,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Sequences of codes that are weighed in each frame.")
+    ] = CANDIDATES,
     limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
     seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
     shortest: Annotated[float, typer.Option(min=1, help="Leave out files of fewer seconds.")] = SHORTEST_SECONDS,

@@ -82,6 +82,9 @@ class StageRecipe:
         optimiser: of the training: Muon for the blocks' matrices, or AdamW for everything.
         without_semantic: share of the crops whose semantic prefix is left empty, so that the stage can also do
             without it; 0 where it never has to.
+
+    Raises:
+        SegueError: if that share isn't from 0 to 1.
     """
 
     model: TransformerConfig
@@ -90,6 +93,10 @@ class StageRecipe:
     prefix: tuple[StreamName, ...] = ("semantic", "coarse")
     optimiser: OptimiserName = later("adamw")  # noqa: RUF009
     without_semantic: float = later(0.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.without_semantic <= 1:
+            raise SegueError(f"without_semantic {self.without_semantic}: a share, from 0 to 1")
 
 
 @dataclass(frozen=True)

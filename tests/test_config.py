@@ -44,6 +44,12 @@ def test_every_recipe_survives_json(name):
     assert recipe.name == name
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_a_share_of_the_crops_is_one(value):
+    with pytest.raises(SegueError, match=f"without_semantic {value}: a share, from 0 to 1"):
+        dataclasses.replace(RECIPES["tiny"]().semantic_stage, without_semantic=value)
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [

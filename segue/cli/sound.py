@@ -27,6 +27,7 @@ from segue.cli.options import (
     one_of,
     use_threads,
 )
+from segue.codec.file import CANDIDATES
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import DECODERS, ITERATIONS, SYSTEMS, Generation
@@ -141,7 +142,7 @@ def reconstruct(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
-    candidates: CandidatesOption = 4,
+    candidates: CandidatesOption = CANDIDATES,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:

@@ -43,6 +43,8 @@ from segue.errors import SegueError
 SUFFIX = ".segue"
 MAGIC = b"\x89SEGUE\r\n"
 FORMAT_VERSION = 1
+CANDIDATES = 4
+"""Sequences of codes that are weighed in each frame of a file; more gain hardly anything (docs/log.md)."""
 _FIRST = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
 _HEADER_LIMIT = 4096
