@@ -36,7 +36,7 @@ from torch import Tensor
 from segue import audio
 from segue.artifact import check_writable, load_part
 from segue.bundle import BUNDLED
-from segue.codec.file import CANDIDATES
+from segue.codec import file
 from segue.codec.health import LayerHealth, codebook_health
 from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
@@ -245,9 +245,7 @@ def main(
     kind: Annotated[Kind, typer.Option(help="Of sound: what is measured and how.")] = "speech",
     codec_path: Annotated[Path, typer.Option("--codec", help="A codec artifact.")] = BUNDLED / "codec",
     codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
-    candidates: Annotated[
-        int, typer.Option(min=1, help="Sequences of codes that are weighed in each frame.")
-    ] = CANDIDATES,
+    candidates: Annotated[int | None, typer.Option(help="Sequences of codes weighed in a frame; as in files.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
     seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
     shortest: Annotated[float, typer.Option(min=1, help="Leave out files of fewer seconds.")] = SHORTEST_SECONDS,
@@ -273,9 +271,7 @@ def main(
                 original_only = {"distillmos": ready["distillmos"]}
                 originals.append(score(original_only, wave.numpy(), wave.numpy())[0])
             for count in counts:
-                made = codec.decode(codec.encode(wave[None], num_codebooks=count, candidates=candidates))[
-                    0, : len(wave)
-                ]
+                made = file.decode(codec, file.encode(codec, wave, count, candidates))
                 values, failed = score(ready, wave.numpy(), made.numpy())
                 row = {"file": path.name, "codebooks": count, **{n: round(v, 4) for n, v in values.items()}}
                 per_file.append(row | ({"failed": failed} if failed else {}))
@@ -292,12 +288,13 @@ def main(
     rows = []
     for count in counts:
         means = summary([row for row in per_file if row["codebooks"] == count], names)
-        rows.append({"codebooks": count, "kbit_s": round(count * bits * codec.frame_rate / 1000, 3), **means})
+        weighed = file.candidates_of(codec, count) if candidates is None else candidates
+        bit_rate = round(count * bits * codec.frame_rate / 1000, 3)
+        rows.append({"codebooks": count, "kbit_s": bit_rate, "candidates": weighed, **means})
 
     console = Console(width=max(Console().width, 130), highlight=False)
     budget = {key: part.card.get(key) for key in BUDGET}
     title = f"codec {codec.fingerprint} ({told_budget(budget)}), {len(paths)} files of {kind}, {folder.name}"
-    title += f", {candidates} candidate{'s' if candidates > 1 else ''} a frame"
     console.print(quality_table(title, kind, rows))
     for number, reference in enumerate(REFERENCES if kind == "speech" else (), start=1):
         facts = f"{reference['what']}, {reference['set']}; {reference['status']}"
@@ -320,7 +317,6 @@ def main(
             "data": "/".join(folder.resolve().parts[-2:]),
             "training": budget,
             "settings": {
-                "candidates": candidates,
                 "limit": limit,
                 "seconds": seconds,
                 "shortest": shortest,

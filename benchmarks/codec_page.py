@@ -24,7 +24,7 @@ from torch import Tensor
 from segue import audio
 from segue.artifact import Part, check_writable, load_part, written_file
 from segue.bundle import BUNDLED
-from segue.codec.file import CANDIDATES
+from segue.codec import file
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 from segue.evaluate.markup import document, escape, web
@@ -61,9 +61,7 @@ def page(part: Part, codec: SoundStream, waves: dict[str, Tensor], counts: list[
         plain = f"{rate / 1000:g} kHz, {rate * 16 / 1000:g} kbit/s"
         panels = [_shown("original", plain, wave, rate, top_db)]
         for count in counts:
-            made = codec.decode(codec.encode(wave[None], num_codebooks=count, candidates=CANDIDATES))[
-                0, : wave.shape[-1]
-            ]
+            made = file.decode(codec, file.encode(codec, wave, count))
             kbit_s = count * math.log2(codec.codebook_size) * codec.frame_rate / 1000
             label = f"{count} codebook{'s' if count > 1 else ''}"
             panels.append(_shown(label, f"{kbit_s:g} kbit/s", made, rate, top_db))

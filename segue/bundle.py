@@ -168,9 +168,10 @@ class Bundle:
         ours, theirs = (torch.from_numpy(audio.to_mono(samples, sample_rate, rate))[None] for rate in rates)
         return ours.to(device), theirs.to(device)
 
-    def reconstruct(self, wave: Tensor, num_codebooks: int | None = None, candidates: int = 1) -> Tensor:
-        """A wave (N,) at `sample_rate` through the codec and back: (N,); arguments as of the codec seam."""
-        codes = self.codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)
+    def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """A wave (N,) at `sample_rate` through the codec and back: (N,). Its codes are taken one by one, as stages know
+        them; those of a file may be searched for (`segue.codec.file`)."""
+        codes = self.codec.encode(wave[None], num_codebooks=num_codebooks)
         return self.codec.decode(codes)[0, : wave.shape[-1]]
 
 

@@ -108,7 +108,7 @@ def test_piano_is_scored_by_what_is_made_for_it(codec_folder, sounds, tmp_path, 
     out = tmp_path / "figures.json"
     quality.main(sounds, "piano", codec_folder, [12], limit=1, seconds=1.0, health_limit=1, json_out=out)
     row = json.loads(out.read_text())["rows"][0]
-    assert set(row) == {"codebooks", "kbit_s", "visqol", "si_sdr_db", "ci95", "measured"}
+    assert set(row) == {"codebooks", "kbit_s", "candidates", "visqol", "si_sdr_db", "ci95", "measured"}
     assert "Lyra" not in capsys.readouterr().out
 
 

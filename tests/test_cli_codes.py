@@ -46,13 +46,16 @@ def test_encode_then_decode_is_reconstruct(cli, tmp_path, bundle_folder, codeboo
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["once.wav", "twice.wav", "x.segue"]
 
 
-def test_more_candidates_leave_other_codes(cli, tmp_path, bundle_folder, speech):
-    files = [tmp_path / f"{candidates}.segue" for candidates in (1, 4)]
-    for path in files:
-        outcome = cli("encode", speech, "--out", path, "--bundle", bundle_folder, "--candidates", path.stem)
-        assert outcome.code == 0, outcome
-    assert cli("encode", speech, "--out", tmp_path / "own.segue", "--bundle", bundle_folder).code == 0
-    assert files[0].read_bytes() != files[1].read_bytes() == (tmp_path / "own.segue").read_bytes()
+@pytest.mark.parametrize(("codebooks", "usual"), [(3, 4), (6, 4), (7, 1), (12, 1)])
+def test_few_codes_are_searched_for_unless_it_is_said(cli, tmp_path, bundle_folder, speech, codebooks, usual):
+    made = {}
+    for candidates in (None, 1, 4):
+        out = tmp_path / f"{candidates}.segue"
+        more = () if candidates is None else ("--candidates", candidates)
+        done = cli("encode", speech, "--out", out, "--bundle", bundle_folder, "--codebooks", codebooks, *more)
+        assert done.code == 0, done
+        made[candidates] = out.read_bytes()
+    assert made[1] != made[4] and made[None] == made[usual]
 
 
 def test_both_tell_size_and_rates(cli, tmp_path, bundle_folder, speech):

@@ -130,8 +130,9 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
         lines = [[f"{row['codebooks']}", f"{row['kbit_s']:g}", *_cells(row, names, QUALITY)] for row in rows]
         place = f" of {found['data']}" if found.get("data") else ""
         notes = [f"{len(found['files'])} files{place}, at most {settings['seconds']:g} s of each. {INTERVALS}"]
-        if settings.get("candidates", 1) > 1:
-            notes.append(f"Codes are searched for among {settings['candidates']} sequences a frame, as in a file.")
+        searched = [f"{row['codebooks']}" for row in rows if row.get("candidates", 1) > 1]
+        if searched:
+            notes.append(f"With {' and '.join(searched)} codebooks codes are searched for, as in a file.")
         if found.get("original"):
             notes.append(f"DistillMOS of the originals: {number(found['original']['distillmos'], 2)}.")
         for index, reference in enumerate(found.get("references", ()), start=1):

@@ -20,7 +20,7 @@ def encode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File of codes to write: X.segue.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
-    candidates: CandidatesOption = file.CANDIDATES,
+    candidates: CandidatesOption = None,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:

@@ -39,8 +39,11 @@ StrategyOption = Annotated[
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Of matrix products: float32 or bfloat16.")]
 WandbOption = Annotated[str | None, typer.Option("--wandb", metavar="PROJECT", help="Log to Weights & Biases too.")]
 CandidatesOption = Annotated[
-    int,
-    typer.Option(help="Sequences of codes weighed against each other in each frame: more sound better, but slower."),
+    int | None,
+    typer.Option(
+        help="Sequences of codes weighed against each other in each frame: 4 up to half of the codebooks by default, "
+        "else 1. More take longer."
+    ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 

@@ -27,7 +27,7 @@ from segue.cli.options import (
     one_of,
     use_threads,
 )
-from segue.codec.file import CANDIDATES
+from segue.codec import file
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import DECODERS, ITERATIONS, SYSTEMS, Generation
@@ -142,7 +142,7 @@ def reconstruct(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Sound file.")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
-    candidates: CandidatesOption = CANDIDATES,
+    candidates: CandidatesOption = None,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:
@@ -152,10 +152,10 @@ def reconstruct(
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
     notes_of(recording)
-    audio.write(out, loaded.reconstruct(recording.wave, codebooks, candidates), loaded.sample_rate)
-    count = loaded.codec.num_codebooks if codebooks is None else codebooks
-    bits = count * loaded.codec.frame_rate * (loaded.codec.codebook_size - 1).bit_length()
-    err.print(f"{out}: {recording.seconds:.2f} s at {bits / 1000:.1f} kbit/s ({count} codebooks)")
+    coded = file.encode(loaded.codec, recording.wave, codebooks, candidates)
+    audio.write(out, file.decode(loaded.codec, coded), loaded.sample_rate)
+    rate = f"{coded.bit_rate / 1000:.1f} kbit/s ({coded.num_codebooks} codebooks)"
+    err.print(f"{out}: {recording.seconds:.2f} s at {rate}")
 
 
 def _outs(out: Path, making: Making, source: Path | None) -> list[Path]:

@@ -43,8 +43,7 @@ from segue.errors import SegueError
 SUFFIX = ".segue"
 MAGIC = b"\x89SEGUE\r\n"
 FORMAT_VERSION = 1
-CANDIDATES = 4
-"""Sequences of codes that are weighed in each frame of a file; more gain hardly anything (docs/log.md)."""
+_CANDIDATES = 4
 _FIRST = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
 _HEADER_LIMIT = 4096
@@ -119,17 +118,33 @@ class CodedAudio:
         }
 
 
-def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candidates: int = 1) -> CodedAudio:
-    """A wave (N,) at the codec's sample rate as codes; all codebooks by default, `candidates` as of the codec seam.
+def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candidates: int | None = None) -> CodedAudio:
+    """A wave at the codec's sample rate as codes.
+
+    Args:
+        codec: that encodes.
+        wave: (N,).
+        num_codebooks: q; all by default.
+        candidates: as of the codec seam; by default those of `candidates_of`.
 
     Raises:
         SegueError: if the wave is not a finite float (N,), N >= 1, the codec lacks so many codebooks, or candidates
             are fewer than 1.
     """
+    candidates = candidates_of(codec, num_codebooks) if candidates is None else candidates
     codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]
     return CodedAudio(
         codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.codes_fingerprint
     )
+
+
+def candidates_of(codec: Codec, num_codebooks: int | None) -> int:
+    """Sequences of codes that are weighed in each frame of a file: 4 up to half of the codebooks, else 1.
+
+    With more codebooks little is left over however they are taken, and a search gains nothing (docs/log.md).
+    """
+    count = codec.num_codebooks if num_codebooks is None else num_codebooks
+    return _CANDIDATES if 2 * count <= codec.num_codebooks else 1
 
 
 def decode(codec: Codec, coded: CodedAudio) -> Tensor:
