@@ -205,11 +205,13 @@ def written_file(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before long work whether `path` can be written afterwards.
+    """Find out before long work whether the file `path` can be written afterwards.
 
     Raises:
-        SegueError: if its folder can't be made or written.
+        SegueError: if it is a folder, or its own folder can't be made or written.
     """
+    if path.is_dir():
+        raise SegueError(f"{path}: a folder; give the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -244,6 +244,8 @@ def growing(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
     """
     if str(path) != "-" and writable_format(path) != "WAV":
         raise SegueError(f"{path}: only WAV can be played while it grows; give a .wav, or - for standard output")
+    if str(path) == "-" and sys.stdout is None:
+        raise SegueError("-: standard output is closed; give the name of a file")
     try:
         if str(path) == "-":
             out = sys.stdout.buffer
@@ -258,6 +260,8 @@ def growing(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
                 raw.flush()
 
             yield put
+    except BrokenPipeError as error:
+        raise SegueError(f"{path}: nobody reads any more; the rest was not made") from error
     except OSError as error:
         raise SegueError(f"{path}: can't be written ({error.strerror or error}); check folder and space") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
@@ -9,12 +11,27 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from segue.errors import SegueError
 from segue.train.logs import Event
 
 SLOW_READING = 0.05
 """Share of the time spent waiting for batches from which on it is told."""
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+"""Prints text as it is: brackets in the name of a file are brackets."""
+
+
+def say(text: str) -> None:
+    """A line on standard output.
+
+    Raises:
+        SegueError: if it can't be written, for the disk is full or nobody reads any more.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left can't be written either
+        raise SegueError(f"standard output can't be written ({error.strerror or error})") from error
 
 
 class _Bars(Progress):

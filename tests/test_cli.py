@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,7 +106,11 @@ def test_a_bad_recording_is_not_reconstructed(cli, tmp_path, bundle_folder, kind
         (("--seconds", "0"), "seconds 0"),
         (("--seconds", "-3"), "seconds -3"),
         (("--seconds", "nan"), "seconds nan"),
+        (("--seconds", "1e9"), "seconds 1e+09"),
         (("--num", "0"), "num 0"),
+        (("--num", "100000000"), "num 100000000"),
+        (("--engine", "fast"), "segue: engine fast"),
+        (("--weights", "int4"), "segue: weights int4"),
         (("--seed", "-1"), "seeds [-1]"),
         (("--temperature", "1", "-1", "1"), "temperature -1"),
         (("--top-k", "0"), "top_k 0"),
@@ -123,10 +128,16 @@ def test_an_option_out_of_range_is_refused(cli, tmp_path, bundle_folder, speech,
 @pytest.mark.parametrize("verb", ["continue", "reconstruct"])
 @pytest.mark.parametrize(
     ("out", "about"),
-    [("file/out.wav", "can't be written"), ("/proc/out.wav", "can't be written"), ("x.aac", "can't write .aac")],
+    [
+        ("file/out.wav", "can't be written"),
+        ("/proc/out.wav", "can't be written"),
+        ("x.aac", "can't write .aac"),
+        ("folder.wav", "folder.wav: a folder"),
+    ],
 )
 def test_a_place_that_can_not_be_written_is_refused(cli, tmp_path, bundle_folder, speech, verb, out, about):
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder.wav").mkdir()
     more = PROMPT if verb == "continue" else ()
     refused(cli(verb, speech, "--out", tmp_path / out, "--bundle", bundle_folder, *more), tmp_path, about)
 
@@ -222,6 +233,16 @@ def test_codebooks_that_do_not_exist_are_refused(cli, tmp_path, bundle_folder, s
         "reconstruct", speech, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, "--codebooks", codebooks
     )
     refused(outcome, tmp_path, f"num_codebooks {codebooks}")
+
+
+def test_brackets_in_a_name_are_part_of_it(cli, tmp_path, bundle_folder, speech):
+    for name in ("takes [bold] 1/x.wav", "a[/b].wav"):
+        outcome = cli("reconstruct", speech, "--out", tmp_path / name, "--bundle", bundle_folder)
+        assert outcome.code == 0 and outcome.err.startswith(f"{tmp_path / name}: 1.50 s"), outcome
+        outcome = cli(
+            "continue", speech, "--out", tmp_path / name, "--bundle", bundle_folder, *PROMPT, "--seconds", "0.2"
+        )
+        assert outcome.code == 0 and f"{tmp_path / name}: " in outcome.err, outcome
 
 
 def test_info_names_every_part(cli, bundle_folder, monkeypatch):
@@ -323,6 +344,27 @@ def test_the_real_process_refuses_in_one_line_too(tmp_path, bundle_folder, speec
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("segue: "), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_standard_output_is_one_line(bundle_folder, speech, child_environment):
+    command = [sys.executable, "-m", "segue.cli", "tokens", speech, "--bundle", bundle_folder]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, env=child_environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 2, done
+    assert done.stderr == "segue: standard output can't be written (No space left on device)\n"
+
+
+def test_who_stops_listening_is_told_of(bundle_folder, speech, child_environment):
+    command = [sys.executable, "-m", "segue.cli", "continue", speech, "--out", "-", "--stream", "--seconds", "4"]
+    command += ["--bundle", bundle_folder, *PROMPT]
+    with subprocess.Popen(command, env=child_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.read(4)
+        running.stdout.close()
+        said = running.stderr.read().decode()
+    assert running.returncode == 2 and said == "segue: -: nobody reads any more; the rest was not made\n", said
 
 
 def test_help_names_every_verb(cli):

@@ -180,9 +180,9 @@ def test_a_number_of_codebooks_out_of_range_is_refused(codec, q):
         codec.encode(torch.zeros(1, 320), num_codebooks=q)
 
 
-@pytest.mark.parametrize("candidates", [0, -1])
-def test_a_search_among_no_candidates_is_refused(codec, candidates):
-    with pytest.raises(SegueError, match=f"candidates {candidates}: at least 1"):
+@pytest.mark.parametrize("candidates", [0, -1, 65])
+def test_a_search_among_none_or_too_many_candidates_is_refused(codec, candidates):
+    with pytest.raises(SegueError, match=f"candidates {candidates}: 1 to 64"):
         codec.encode(torch.zeros(1, 320), candidates=candidates)
 
 

@@ -32,7 +32,7 @@ def encode(
     notes_of(recording)
     coded = file.encode(loaded.codec, recording.wave, codebooks, candidates)
     file.write_codes(out, coded)
-    err.print(_figures(out, out.stat().st_size, coded), markup=False)
+    err.print(_figures(out, out.stat().st_size, coded))
 
 
 def decode(
@@ -51,8 +51,12 @@ def decode(
             f"{source}: made by the codec {coded.fingerprint}, but the bundle {bundle} reads those of "
             f"{loaded.codec.codes_fingerprint}; give --bundle {_bundles_with(coded.fingerprint)}"
         )
-    audio.write(out, file.decode(loaded.codec, coded), coded.sample_rate)
-    err.print(_figures(out, source.stat().st_size, coded), markup=False)
+    try:
+        wave = file.decode(loaded.codec, coded)
+    except SegueError as error:
+        raise SegueError(f"{source}: {error}") from error
+    audio.write(out, wave, coded.sample_rate)
+    err.print(_figures(out, source.stat().st_size, coded))
 
 
 def _check_codes_out(out: Path, source: Path) -> None:

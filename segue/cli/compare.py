@@ -11,7 +11,7 @@ import typer
 from segue.artifact import check_writable, written_file
 from segue.cli.sections import console, grid
 from segue.errors import SegueError
-from segue.terminal import err
+from segue.terminal import err, say
 
 
 def compare(
@@ -35,15 +35,15 @@ def compare(
     if html is not None:
         with written_file(html) as beside:
             beside.write_text(page(found), encoding="utf-8")
-        err.print(f"{html}: done", markup=False)
+        err.print(f"{html}: done")
     if as_json:
-        print(json.dumps(plain(found.plain()), allow_nan=False))
+        say(json.dumps(plain(found.plain()), allow_nan=False))
         return
     out = console()
     for name, (one, two) in found.systems.items():
-        out.print(f"{TITLES.get(name, name)}: {words(one)} / {words(two)}", markup=False, soft_wrap=True)
+        out.print(f"{TITLES.get(name, name)}: {words(one)} / {words(two)}", soft_wrap=True)
     for line in found.warnings:
-        out.print(f"not comparable: {line}", style="bold yellow", markup=False, soft_wrap=True)
+        out.print(f"not comparable: {line}", style="bold yellow", soft_wrap=True)
     for suite in dict.fromkeys(pair.suite for pair in found.figures):
         rows = [
             [
@@ -60,4 +60,4 @@ def compare(
         grid(suite, ["", "measure", *found.names, "difference", "says"], rows, out)
     for name, counts in zip(found.names, found.only, strict=True):
         for suite, count in counts.items():
-            out.print(f"{name} alone has {count} more figures of {suite}", markup=False, soft_wrap=True)
+            out.print(f"{name} alone has {count} more figures of {suite}", soft_wrap=True)

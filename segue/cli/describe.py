@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 
-def info(bundle: Annotated[str, typer.Argument(help="speech, piano, or the folder of a bundle.")]) -> None:
+def info(
+    bundle: Annotated[str, typer.Argument(help="speech, piano, or the folder of a bundle.")] = "speech",
+) -> None:
     """What a bundle is made of, what it was trained on, and what decodes it here."""
     from segue.bundle import load_parts, locate
     from segue.lm.decoder import choose_engine
@@ -24,10 +26,10 @@ def info(bundle: Annotated[str, typer.Argument(help="speech, piano, or the folde
         size = sum(tensor.numel() * tensor.element_size() for tensor in part.tensors.values())
         cells = [str(part.card.get(key, "")) for key in ("hours", "steps")]
         table.add_row(role, part.fingerprint, f"{count / 1e6:.2f} M", f"{size / 1e6:.1f}", *cells)
-    out = Console(highlight=False)
+    out = Console(highlight=False, markup=False)
     out.print(table)
     for licence in dict.fromkeys(str(part.card.get("licence") or "not stated") for part in parts.values()):
         roles = ", ".join(role for role, part in parts.items() if (part.card.get("licence") or "not stated") == licence)
-        out.print(f"licence of the data of {roles}: {licence}", markup=False)
+        out.print(f"licence of the data of {roles}: {licence}")
     choice = choose_engine()
-    out.print(f"decoding on a CPU: engine {choice.engine}, weights {choice.weights} ({choice.reason})", markup=False)
+    out.print(f"decoding on a CPU: engine {choice.engine}, weights {choice.weights} ({choice.reason})")

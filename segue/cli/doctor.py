@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segue.cli.options import DeviceOption, RecipeOption, SetOption, ThreadsOption, choose_device, use_threads
-from segue.terminal import bars, stage_bars
+from segue.terminal import bars, say, stage_bars
 
 if TYPE_CHECKING:
     from segue.doctor.effort import Told
@@ -57,9 +57,9 @@ def doctor(
         effort = Effort(min(seconds, QUICK_SECONDS) if quick else seconds, quick, seed, told)
         findings = list(examine(target, chosen, data or (), choose_device(device), effort))
     if as_json:
-        print(json.dumps(_plain(target, findings)))
+        say(json.dumps(_plain(target, findings)))
     else:
-        _show(findings, Console(highlight=False))
+        _show(findings, Console(highlight=False, markup=False))
     if worst(findings) == "bad":
         raise typer.Exit(1)
 

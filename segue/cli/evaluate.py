@@ -150,13 +150,13 @@ def _evaluate(
     loaded = load(asked.bundle)
     told, how = kind_of(loaded)
     kind: Kind = told if asked.kind is None else one_of("--kind", asked.kind, get_args(Kind))
-    err.print(f"kind of sound: {kind} ({f'by {how}' if asked.kind is None else '--kind'})", markup=False)
+    err.print(f"kind of sound: {kind} ({f'by {how}' if asked.kind is None else '--kind'})")
     times = asked.prompt_seconds, asked.seconds
     settings = Asked(tuple(asked.data), kind, asked.limit, asked.seed, *times, tuple(pairs or ()))
 
     def state(suite: str, now: str, why: str) -> None:
         words = {"kept": "kept from before", "begun": "...", "failed": f"not measured: {why}"}
-        err.print(f"{suite}: {words.get(now, now)}", markup=False)
+        err.print(f"{suite}: {words.get(now, now)}")
 
     with bars() as progress:
         bar = stage_bars(progress)
@@ -174,11 +174,11 @@ def _evaluate(
     for one in sections:
         show(one, shown)
     for line in found.left_out:
-        shown.print(line, markup=False, soft_wrap=True)
+        shown.print(line, soft_wrap=True)
     show_missing(sections, shown)
     failed = {name: found.suites[name].failed for name in names if found.suites[name].failed}
     for name, why in failed.items():
-        shown.print(f"{name}: not measured: {why}", markup=False, soft_wrap=True)
-    err.print(f"{page.write(asked.out)}: done", markup=False)
+        shown.print(f"{name}: not measured: {why}", soft_wrap=True)
+    err.print(f"{page.write(asked.out)}: done")
     if failed:
         raise typer.Exit(1 if len(failed) < len(names) else 2)

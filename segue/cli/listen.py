@@ -15,7 +15,7 @@ from rich.table import Table
 
 from segue.cli.options import BundleOption, ThreadsOption, one_of, use_threads
 from segue.errors import SegueError
-from segue.terminal import bars, err, stage_bars
+from segue.terminal import bars, err, say, stage_bars
 
 if TYPE_CHECKING:
     from segue.listen.score import Score
@@ -55,8 +55,8 @@ def listen_make(
         compared = make.makers(load(bundle), against, what)
         key, notes = make.make(compared, data, out, options, cache, text, stage_bars(progress))
     for note in notes:
-        err.print(f"note: {note}", markup=False)
-    err.print(f"{out}: {key.length} trials a rater, {' against '.join(key.systems)}", markup=False)
+        err.print(f"note: {note}")
+    err.print(f"{out}: {key.length} trials a rater, {' against '.join(key.systems)}")
     err.print(f"for raters: {out / 'page'}/index.html, or segue listen serve {out}; keep key.json to yourself")
 
 
@@ -96,22 +96,22 @@ def listen_score(
     key = read_key(test)
     sessions, notes = collect(test, key, answers or [])
     for note in notes:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {note}")
     if not sessions:
         raise SegueError(f"{test}: no answers yet; give the files that raters downloaded, or wait for listen serve")
     result = score(key, sessions, seed)
     if as_json:
         about = {"test": key.test, "kind": key.kind, "systems": key.systems, "facts": key.facts, "notes": notes}
-        print(json.dumps(plain({**about, **asdict(result)}), allow_nan=False))
+        say(json.dumps(plain({**about, **asdict(result)}), allow_nan=False))
         return
     _print(key.kind, key.systems, result)
 
 
 def _print(kind: str, systems: tuple[str, str], result: Score) -> None:
     """Tables and lines on standard output."""
-    console = Console() if err.is_terminal else Console(width=160)
+    console = Console(markup=False) if err.is_terminal else Console(markup=False, width=160)
     what = "right" if kind == "real" else f"for {systems[0]}"
-    console.print(f"{systems[0]} against {systems[1]}; half would be chance", markup=False)
+    console.print(f"{systems[0]} against {systems[1]}; half would be chance")
     table = Table("raters", "", what, "95 % exact", "p", "95 % over raters", "d'", "c", "alpha", box=box.MARKDOWN)
     for name, found in (("passed the checks", result.kept), ("all who finished", result.finished)):
         seen, over = found.detection, found.over_raters
@@ -140,7 +140,7 @@ def _print(kind: str, systems: tuple[str, str], result: Score) -> None:
         f"{_shown(result.consistent)}; sides heard right: {_shown(result.ears)}",
         "d' 0 is chance; c above 0 says 'recorded' too readily; alpha (Krippendorff) 1 is agreement, 0 chance",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _shown(some: Share) -> str:

@@ -60,11 +60,11 @@ train_app.command("parallel")(train_parallel)
 
 def main() -> None:
     """Run the command line; what the caller can mend becomes one line and exit code 2."""
-    warnings.showwarning = lambda message, *rest, **more: err.print(f"segue: warning: {message}", markup=False)
+    warnings.showwarning = lambda message, *rest, **more: err.print(f"segue: warning: {message}")
     try:
         app()
     except SegueError as error:
-        err.print(f"segue: {' '.join(str(error).split())}", markup=False)
+        err.print(f"segue: {' '.join(str(error).split())}")
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("segue: stopped; what was done is kept, and the same command goes on")

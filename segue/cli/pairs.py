@@ -57,7 +57,7 @@ def pairs_make(
                 data or [], RECORDINGS_A_PAIR * limit, RECORDING_SECONDS, seed, splices.NEEDED_SECONDS
             )
             for line in left_out:
-                err.print(f"note: {line}", markup=False)
+                err.print(f"note: {line}")
             made = make.of_recordings(recordings, limit, seed, told)
         else:
             voices = [synthesis.synthesiser(name) for name in dict.fromkeys(voice or ["heart"])]

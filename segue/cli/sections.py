@@ -19,8 +19,8 @@ WIDE = 240
 
 def console() -> Console:
     """Standard output, wide enough for whole tables where it is no terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=WIDE)
+    out = Console(highlight=False, markup=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, width=WIDE)
 
 
 def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], out: Console) -> None:
@@ -52,7 +52,7 @@ def show(one: section.Section, out: Console) -> None:
             first, *rest = min((lines, turned), key=_width) if _width(lines) > out.width else lines
             grid(table.title, first, rest, out)
     for line in one.notes:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def _width(lines: Sequence[Sequence[str]]) -> int:

@@ -31,9 +31,9 @@ from segue.codec import file
 from segue.errors import SegueError
 from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import DECODERS, ITERATIONS, SYSTEMS, Generation
-from segue.generate.options import Options
+from segue.generate.options import Options, check_num
 from segue.generate.repetition import LOOPS_FROM, Repetition
-from segue.terminal import bars, err, stage_bars
+from segue.terminal import bars, err, say, stage_bars
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="File to write; with --stream, - is standard output.", allow_dash=True)
@@ -168,6 +168,7 @@ def _outs(out: Path, making: Making, source: Path | None) -> list[Path]:
         if not making.stream or making.num != 1 or making.as_json:
             raise SegueError("--out -: standard output takes one sound, with --stream and without --json")
         return [out]
+    check_num(making.num)
     outs = [out] if making.num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(making.num)]
     for path in outs:
         check_out(path, source)
@@ -218,7 +219,7 @@ def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> di
 
 def _tell(bundle: Bundle, figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**figures, "bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}))
+        say(json.dumps({**figures, "bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}))
         return
     before = f"{figures['prompt_seconds']:.2f} s of prompt, " if figures["prompt_seconds"] else ""
     what = "continuation" if before else "sound"

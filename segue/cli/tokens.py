@@ -15,7 +15,7 @@ from segue.cli.options import BundleOption, ThreadsOption, notes_of, use_threads
 from segue.errors import SegueError
 from segue.semantic.features import SAMPLE_RATE
 from segue.semantic.repeats import deduplicate
-from segue.terminal import err
+from segue.terminal import err, say
 from segue.tokenizers import load_semantic, semantic_from_part
 
 
@@ -45,15 +45,16 @@ def tokens(
         title = f"{source.name}: {len(units)} tokens of {tokenizer.vocab_size}, {tokenizer.frame_rate:g} Hz"
         wave = audio.read(source, SAMPLE_RATE).wave
         tokens_over_spectrogram(wave, units, durations, tokenizer.frame_rate, title, png)
-        err.print(f"{png}: {title}", markup=False)
-        return
+        err.print(f"{png}: {title}")
+        if not as_json:
+            return
     rate = tokenizer.frame_rate
     if as_json:
         told = {"units": units.tolist(), "durations": durations.tolist(), "frame_rate": rate}
-        print(json.dumps(told | {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}))
+        say(json.dumps(told | {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}))
         return
     start = 0
-    print(f"{'start s':>9} {'s':>6} {'token':>6}")
+    say(f"{'start s':>9} {'s':>6} {'token':>6}")
     for unit, duration in zip(units.tolist(), durations.tolist(), strict=True):
-        print(f"{start / rate:9.2f} {duration / rate:6.2f} {unit:6d}")
+        say(f"{start / rate:9.2f} {duration / rate:6.2f} {unit:6d}")
         start += duration

@@ -90,7 +90,7 @@ class Running:
                 yield world, train_bar(progress, name)
         except KeyboardInterrupt:
             if world.is_first:
-                err.print(f"segue: stopped; --resume goes on from the last checkpoint in {self.out}", markup=False)
+                err.print(f"segue: stopped; --resume goes on from the last checkpoint in {self.out}")
             raise
         if world.is_first:
             err.print(f"{self.out / ARTIFACT}: done")

@@ -129,7 +129,7 @@ def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candida
 
     Raises:
         SegueError: if the wave is not a finite float (N,), N >= 1, the codec lacks so many codebooks, or candidates
-            are fewer than 1.
+            are not 1 to 64.
     """
     candidates = candidates_of(codec, num_codebooks) if candidates is None else candidates
     codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]

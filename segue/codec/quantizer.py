@@ -26,7 +26,7 @@ from torch.nn import functional as F
 DECAY = 0.99
 REVIVE_BELOW = 0.1
 """A code is dead once its share of the moving average is below this part of an even share."""
-_FRAMES_AT_ONCE = 500  # of a search, so that its memory does not grow with the sound
+_VECTORS_AT_ONCE = 8000  # of a search, so that its memory grows neither with the sound nor with the candidates
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,10 @@ class ResidualQuantizer(nn.Module):
         Returns:
             codes (n, q), and (n,) the energy that they leave.
         """
-        found = [self._search(frames, count, candidates) for frames in latent.split(_FRAMES_AT_ONCE)]
+        found = [
+            self._search(frames, count, candidates)
+            for frames in latent.split(max(1, _VECTORS_AT_ONCE // candidates**2))
+        ]
         return torch.cat([codes for codes, _ in found]), torch.cat([left for _, left in found])
 
     def _search(self, latent: Tensor, count: int, candidates: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,9 @@ from torch import Tensor
 from segue.errors import SegueError
 from segue.units import frame_ratio
 
+MOST_CANDIDATES = 64
+"""Work grows with the square of a search's candidates; four find nearly all there is to find."""
+
 
 class Codec(Protocol):
     """Wave to codes and back.
@@ -80,13 +83,13 @@ def checked_count(codec: Codec, num_codebooks: int | None, candidates: int) -> i
     """How many layers are asked for: all of them unless it is said.
 
     Raises:
-        SegueError: if the codec has not so many, or candidates are fewer than 1.
+        SegueError: if the codec has not so many, or candidates are not 1 to 64.
     """
     count = codec.num_codebooks if num_codebooks is None else num_codebooks
     if not 1 <= count <= codec.num_codebooks:
         raise SegueError(f"num_codebooks {count}: this codec has 1 to {codec.num_codebooks}")
-    if candidates < 1:
-        raise SegueError(f"candidates {candidates}: at least 1")
+    if not 1 <= candidates <= MOST_CANDIDATES:
+        raise SegueError(f"candidates {candidates}: 1 to {MOST_CANDIDATES}")
     return count
 
 

@@ -36,6 +36,8 @@ Decoder = Literal["ar", "parallel"]
 DECODERS: tuple[Decoder, ...] = ("ar", "parallel")
 SYSTEMS: tuple[System, ...] = ("full", "acoustic-only", "semantic-only")
 ITERATIONS = 4
+MOST_SECONDS = 100_000.0
+"""More than a day: what a slip of the pen asks for is refused before memory runs out."""
 """More rounds brought nothing that can be measured yet (docs/log.md); the paper takes 16."""
 
 
@@ -278,8 +280,8 @@ class Generation:
     content: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise SegueError(f"seconds {self.seconds}: ask for more than 0")
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise SegueError(f"seconds {self.seconds:g}: ask for more than 0 and at most {MOST_SECONDS:g}")
         clock, books = self.models.clock, self.models.num_codebooks
         cuts, left = divmod(self.prompt.semantic.shape[0], clock.semantic_frames)
         if self.prompt.codes.shape != (books, cuts * clock.codec_frames) or left:

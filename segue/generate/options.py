@@ -12,6 +12,9 @@ from segue.generate.manner import Manner
 from segue.generate.sampling import Sampling
 from segue.generate.stages import StageSampling
 
+MOST_AT_ONCE = 1000
+"""Rows of a batch; what a slip of the pen asks for is refused before memory runs out."""
+
 
 class Options(TypedDict, total=False):
     """How sound is made; all of it may be left out.
@@ -50,6 +53,16 @@ class Options(TypedDict, total=False):
     on_progress: StageProgress | None
 
 
+def check_num(num: int) -> None:
+    """Refuse no rows, and more than a batch can hold.
+
+    Raises:
+        SegueError: if they are not 1 to 1000.
+    """
+    if not 1 <= num <= MOST_AT_ONCE:
+        raise SegueError(f"num {num}: 1 to {MOST_AT_ONCE} at once")
+
+
 def settings_of(options: Options, manner: Manner) -> Settings:
     """The settings that options mean, with the bundle's own where they name none.
 
@@ -61,8 +74,7 @@ def settings_of(options: Options, manner: Manner) -> Settings:
     if len(chosen) != 3:
         raise SegueError(f"temperature {tuple(chosen)}: give three, for semantic, coarse and fine stage")
     seed, num = options.get("seed", 0), options.get("num", 1)
-    if num < 1:
-        raise SegueError(f"num {num}: at least 1 continuation")
+    check_num(num)
     guidance = options.get("guidance")
     semantic, coarse, fine = (Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen)
     return Settings(

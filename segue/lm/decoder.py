@@ -81,8 +81,8 @@ def choose_engine(device: str = "cpu", engine: str | None = None, weights: str |
     Raises:
         SegueError: if there is none of that name, or what is asked for can't be had.
     """
-    engine = _named("SEGUE_ENGINE", engine, get_args(Engine))
-    weights = _named("SEGUE_WEIGHTS", weights, get_args(Weights))
+    engine = _named("engine", engine, get_args(Engine))
+    weights = _named("weights", weights, get_args(Weights))
     reason, best = "as asked for", "float32"
     if device != "cpu":
         engine, reason = ("static", f"for {device}") if engine == "auto" else (engine, reason)
@@ -137,8 +137,9 @@ def make_decoder(
 
 
 def _named(name: str, value: str | None, allowed: tuple[str, ...]) -> str:
-    """What was asked for, or else what the environment's `name` says."""
-    value = value or os.environ.get(name) or "auto"
-    if value not in allowed:
-        raise SegueError(f"{name} {value}: one of {', '.join(allowed)}")
-    return value
+    """What was asked for, or else what the environment's SEGUE_`NAME` says."""
+    variable = f"SEGUE_{name.upper()}"
+    chosen = value or os.environ.get(variable) or "auto"
+    if chosen not in allowed:
+        raise SegueError(f"{name if value else variable} {chosen}: one of {', '.join(allowed)}")
+    return chosen

@@ -278,5 +278,5 @@ def test_a_search_that_drops_nothing_finds_the_nearest_of_all_sums(code_width):
 def test_a_search_looks_at_each_frame_by_itself(trained, monkeypatch):
     features = data(40, 3)
     whole = trained.encode(features, LAYERS, 3)
-    monkeypatch.setattr("segue.codec.quantizer._FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr("segue.codec.quantizer._VECTORS_AT_ONCE", 7 * 3**2)
     assert torch.equal(trained.encode(features.reshape(4, 10, WIDTH), LAYERS, 3).mT.reshape(1, 40, -1).mT, whole)

@@ -49,6 +49,13 @@ def test_cost_grows_with_the_batch_and_memory_shrinks_with_its_parts(part):
     assert twice.weights == cost.weights > 0 and twice.bytes(2) == pytest.approx(cost.bytes())
 
 
+def test_a_stage_with_windows_has_a_cost():
+    """What lies within a window can't be told of tensors without values."""
+    recipe = recipes.small()
+    assert recipe.coarse_stage.model.window_frames
+    assert cost_of("coarse stage", recipe).gflop > 1
+
+
 def test_discriminators_are_counted():
     recipe = tiny.recipe()
     with_them = dataclasses.replace(recipe.codec, objective=dataclasses.replace(tiny.OBJECTIVE))

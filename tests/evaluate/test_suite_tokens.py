@@ -237,6 +237,8 @@ def test_the_verb_tokens_draws(cli, bundle_folder, speech, tmp_path, monkeypatch
     drawn = cli("tokens", speech, "--bundle", bundle_folder, "--png", tmp_path / "tokens.png")
     assert drawn.code == 0, drawn.err
     assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")
+    both = cli("tokens", speech, "--bundle", bundle_folder, "--png", tmp_path / "beside.png", "--json")
+    assert both.code == 0 and json.loads(both.out)["units"] and (tmp_path / "beside.png").exists()
     assert cli("tokens", speech, "--png", tmp_path / "tokens.jpg").code == 2
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     missing = cli("tokens", speech, "--bundle", bundle_folder, "--png", tmp_path / "again.png")

@@ -260,8 +260,11 @@ def test_the_library_is_compiled_once(tmp_path):
 
 
 def test_engines_and_weights_have_names(monkeypatch):
-    with pytest.raises(SegueError, match="SEGUE_ENGINE fast"):
+    with pytest.raises(SegueError, match=r"^engine fast"):
         choose_engine(engine="fast")
+    with monkeypatch.context() as patch, pytest.raises(SegueError, match=r"^SEGUE_ENGINE fast"):
+        patch.setenv("SEGUE_ENGINE", "fast")
+        choose_engine()
     with pytest.raises(SegueError, match="int4"):
         choose_engine(weights="int4")
     for engine, weights, device in (
