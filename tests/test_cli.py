@@ -245,6 +245,13 @@ def test_brackets_in_a_name_are_part_of_it(cli, tmp_path, bundle_folder, speech)
         assert outcome.code == 0 and f"{tmp_path / name}: " in outcome.err, outcome
 
 
+def test_a_silent_beginning_is_told_of_with_its_file(cli, tmp_path, bundle_folder):
+    path = tmp_path / "late.wav"
+    soundfile.write(path, np.concatenate([np.zeros(16_000), tiny.sound(1.0)]), 16_000)
+    outcome = cli("continue", path, "--out", tmp_path / "out.wav", "--bundle", bundle_folder, *PROMPT)
+    refused(outcome, tmp_path, f"{path}: the prompt, its first 1 s: nothing but silence")
+
+
 def test_info_names_every_part(cli, bundle_folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     outcome = cli("info", bundle_folder)
@@ -335,6 +342,7 @@ def test_folders_without_sound_are_refused(cli, tmp_path, bundle_folder, verb):
     for place in ("sounds", "nowhere"):
         outcome = cli(*verb, tmp_path / place, "--out", tmp_path / "made", *more)
         refused(outcome, tmp_path, place)
+        assert not (tmp_path / "made").exists()
 
 
 def test_the_real_process_refuses_in_one_line_too(tmp_path, bundle_folder, speech, child_environment):

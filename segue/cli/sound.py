@@ -242,5 +242,7 @@ def _beginning(path: Path, seconds: float, bundle: Bundle) -> Tensor:
             f"{path}: {recording.seconds:.2f} s long, but --prompt-seconds asks for {seconds:g}; "
             f"give --prompt-seconds {int(recording.seconds * 100) / 100:g} or less"
         )
+    prompt = recording.wave[:wanted]
+    audio.check(prompt.numpy(), bundle.sample_rate, f"{path}: the prompt, its first {seconds:g} s")
     notes_of(recording)
-    return recording.wave[:wanted]
+    return prompt

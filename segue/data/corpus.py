@@ -89,6 +89,8 @@ def fill(
     items = [item for item in found if files(Path(str(item)))]
     if hours < math.inf:
         items = list(_first(items, hours))
+    if not items and not left_out:
+        raise SegueError(f"{', '.join(map(str, places))}: no sound file could be used (0 skipped)")
     with locked(store):
         clear_unfinished(store)
         writer = TokenStoreWriter(store, tokenizers.header)
