@@ -316,12 +316,7 @@ def main(
             "kind": kind,
             "data": "/".join(folder.resolve().parts[-2:]),
             "training": budget,
-            "settings": {
-                "limit": limit,
-                "seconds": seconds,
-                "shortest": shortest,
-                "health_limit": health_limit,
-            },
+            "settings": {"limit": limit, "seconds": seconds, "shortest": shortest, "health_limit": health_limit},
             "files": [path.name for path in paths],
             "rows": rows,
             "original": summary(originals, ("distillmos",)) if originals else None,

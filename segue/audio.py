@@ -240,14 +240,15 @@ def growing(path: Path, sample_rate: int) -> Iterator[Callable[[Tensor], None]]:
         sample_rate: in Hz.
 
     Raises:
-        SegueError: if the suffix is another, or the place can't be written.
+        SegueError: if the suffix is another, or the place can't be written, or nobody reads it any more.
     """
-    if str(path) != "-" and writable_format(path) != "WAV":
+    standard = str(path) == "-"
+    if not standard and writable_format(path) != "WAV":
         raise SegueError(f"{path}: only WAV can be played while it grows; give a .wav, or - for standard output")
-    if str(path) == "-" and sys.stdout is None:
+    if standard and sys.stdout is None:
         raise SegueError("-: standard output is closed; give the name of a file")
     try:
-        if str(path) == "-":
+        if standard:
             out = sys.stdout.buffer
             out.write(_endless_header(sample_rate))
             yield lambda samples: _put(out, pcm(samples).tobytes())

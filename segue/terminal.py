@@ -1,4 +1,5 @@
-"""How the command line shows long work: one console on standard error, and bars that are fed by callbacks."""
+"""How the command line shows long work: one console on standard error, bars that are fed by callbacks, and
+the lines of standard output."""
 
 from __future__ import annotations
 

@@ -365,6 +365,14 @@ def test_a_full_standard_output_is_one_line(bundle_folder, speech, child_environ
     assert done.stderr == "segue: standard output can't be written (No space left on device)\n"
 
 
+def test_a_closed_standard_output_is_one_line(bundle_folder, speech, child_environment):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "segue.cli", "continue", str(speech)]
+    command += ["--out", "-", "--stream", "--bundle", str(bundle_folder), *PROMPT]
+    done = subprocess.run(command, env=child_environment, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 2, done
+    assert done.stderr == "segue: -: standard output is closed; give the name of a file\n"
+
+
 def test_who_stops_listening_is_told_of(bundle_folder, speech, child_environment):
     command = [sys.executable, "-m", "segue.cli", "continue", speech, "--out", "-", "--stream", "--seconds", "4"]
     command += ["--bundle", bundle_folder, *PROMPT]

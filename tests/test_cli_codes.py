@@ -168,3 +168,9 @@ def test_no_source_is_overwritten(cli, tmp_path, bundle_folder, speech, coded):
         assert outcome.code == 2 and "would be lost" in outcome.err
     assert sound.read_bytes() == speech.read_bytes() and codes.read_bytes() == to_bytes(coded)
     assert audio.read(sound, 16_000).seconds == 1.5
+
+
+def test_a_file_that_says_otherwise_than_its_codec_is_named(cli, tmp_path, bundle_folder, coded):
+    path = tmp_path / "slow.segue"
+    write_codes(path, CodedAudio(coded.codes, 8000, 320, 8000, tiny.CODES, coded.fingerprint))
+    refused(cli("decode", path, "--out", tmp_path / "out.wav", "--bundle", bundle_folder), tmp_path, f"segue: {path}: ")

@@ -90,7 +90,7 @@ def fill(
     if hours < math.inf:
         items = list(_first(items, hours))
     if not items and not left_out:
-        raise SegueError(f"{', '.join(map(str, places))}: no sound file could be used (0 skipped)")
+        raise _none_used(places, 0)
     with locked(store):
         clear_unfinished(store)
         writer = TokenStoreWriter(store, tokenizers.header)
@@ -118,8 +118,12 @@ def fill(
             writer.flush()
             _list_skipped(store / _SKIPPED, left_out, tried, items)
     if written + kept == 0:
-        raise SegueError(f"{', '.join(map(str, places))}: no sound file could be used ({len(left_out)} skipped)")
+        raise _none_used(places, len(left_out))
     return Tokenised(written, kept, len(left_out), seconds)
+
+
+def _none_used(places: Sequence[Path], skipped: int) -> SegueError:
+    return SegueError(f"{', '.join(map(str, places))}: no sound file could be used ({skipped} skipped)")
 
 
 def _first(items: Sequence[Item], hours: float) -> Iterator[Item]:

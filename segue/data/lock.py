@@ -16,13 +16,11 @@ _NAME = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Within, no other run that asks gets the folder; the system takes the lock back from a process that dies.
 
-    Where the system or the disk knows no locks, nothing is locked. A folder that was made for a run, and which the run
-    is refused before it writes there, goes again.
+    Where the system or the disk knows no locks, nothing is locked.
 
     Raises:
         SegueError: if another run has it, or the folder can't be written.
     """
-    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / _NAME, "w")  # noqa: SIM115
@@ -31,13 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
     with file:
         if not _lock(file):
             raise SegueError(f"{folder}: another run is writing there; wait for it or give another folder")
-        try:
-            yield
-        except SegueError:
-            if new and [path.name for path in folder.iterdir()] == [_NAME]:
-                (folder / _NAME).unlink()
-                folder.rmdir()
-            raise
+        yield
 
 
 def is_locked(folder: Path) -> bool:

@@ -36,9 +36,9 @@ Decoder = Literal["ar", "parallel"]
 DECODERS: tuple[Decoder, ...] = ("ar", "parallel")
 SYSTEMS: tuple[System, ...] = ("full", "acoustic-only", "semantic-only")
 ITERATIONS = 4
+"""More rounds brought nothing that can be measured yet (docs/log.md); the paper takes 16."""
 MOST_SECONDS = 100_000.0
 """More than a day: what a slip of the pen asks for is refused before memory runs out."""
-"""More rounds brought nothing that can be measured yet (docs/log.md); the paper takes 16."""
 
 
 class SemanticTokenizer(Protocol):
@@ -270,7 +270,7 @@ class Generation:
         content: (T_s,) semantic tokens of what is to be made, of a recording; None lets the semantic stage draw them.
 
     Raises:
-        SegueError: if `seconds` is not positive, or tokens don't belong together or don't suffice.
+        SegueError: if `seconds` is not positive or more than a day, or tokens don't belong together or don't suffice.
     """
 
     models: Models

@@ -57,9 +57,8 @@ def stretches(positions: Tensor, frames: int, mask: Tensor | None = None) -> lis
         if mask is not None:
             seen = (seen & mask[:, None, :stop]) | (now == past)
         # Tensors without values, on which a step's cost is counted, can't tell: then it is the whole past.
-        places = (
-            past if seen.is_meta or type(seen) is not Tensor else torch.nonzero(seen.any(dim=0).any(dim=0)).flatten()
-        )
+        has_values = type(seen) is Tensor and not seen.is_meta
+        places = torch.nonzero(seen.any(dim=0).any(dim=0)).flatten() if has_values else past
         found.append(Stretch(stop, places, seen[..., places][:, None]))
     return found
 
