@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from segue.artifact import ARTIFACT, Part, load_part, save_part
+from segue.clustering import to_cluster
 from segue.config import to_disk
 from segue.data.clips import Clips
 from segue.data.held_out import everything, splits
@@ -28,7 +28,6 @@ from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine
 from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
 from segue.semantic.kmeans import fit
-from segue.semantic.pretrained import PretrainedEncoder, local_change, tokenizer_part
 from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train import loop
 from segue.train.codec import CodecTraining
@@ -138,51 +137,46 @@ def train_semantic(
     return out / ARTIFACT
 
 
-def cluster_published(
+def cluster_encoder(
     reference: str,
     recipe: SemanticRecipe,
     data: SoundData,
     out: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     device: str = "cpu",
-    centre_frames: int = 0,
 ) -> Path:
-    """Cluster one block of a published encoder; returns the folder of the artifact.
+    """Cluster one block of a trained encoder; returns the folder of the artifact.
 
     Args:
-        reference: of the encoder, with the block: `hf:facebook/hubert-base-ls960@9`.
-        recipe: number of clusters, batches of sound and their size.
+        reference: of the encoder, with the block: `hf:facebook/hubert-base-ls960@9`, or `runs/semantic@4`.
+        recipe: number of clusters, batches of sound and their size; of an encoder of Segue's own also what of its
+            activations is clustered (`angular`, `centre_frames`).
         data: what to cluster.
         out: folder of the run.
         on_progress: told batches encoded and batches in all.
         device: where to encode.
-        centre_frames: reach of the local mean that is taken away; 0 clusters activations as they are.
 
     Raises:
         SegueError: if the encoder, data or folder can't be used, or there is less sound than clusters.
     """
-    encoder = PretrainedEncoder(reference).to(device)
+    encoder = to_cluster(reference, recipe.model.tokenizer, device)
     clips, _ = _clips(data, recipe.train, encoder.sample_rate)
     kept: dict[int, Tensor] = {}
 
     def rows(k: int) -> Tensor:
         if k not in kept:
-            waves, lengths = clips.batch(k)
-            own = [wave[:length].to(device) for wave, length in zip(waves, lengths.tolist(), strict=True)]
-            found = [local_change(encoder.activations(wave)[-1], centre_frames).cpu() for wave in own]
-            kept[k] = torch.cat(found)
+            kept[k] = encoder.rows(*clips.batch(k))
             on_progress(len(kept), recipe.cluster_batches)
         return kept[k]
 
-    clusters = fit(rows, recipe.cluster_batches, recipe.model.tokenizer.vocab_size, recipe.train.seed)
+    count, seed = recipe.model.tokenizer.vocab_size, recipe.train.seed
+    clusters = fit(rows, recipe.cluster_batches, count, seed, angular=encoder.angular)
     card = {
-        "encoder": encoder.reference,
         "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
         "frames": int(clusters.counts.sum()),
         "perplexity": round(clusters.perplexity, 1),
-        "licence": f"centroids: {data.licence}; encoder: see the page of {encoder.reference}",
     }
-    save_part(tokenizer_part(encoder, clusters, centre_frames, card), out / ARTIFACT)
+    save_part(encoder.part(clusters, card, data.licence), out / ARTIFACT)
     return out / ARTIFACT
 
 

@@ -92,5 +92,5 @@ def make_tokenizer(kind: str, folder: Path, clusters: int = 16):
 
     encoder = PretrainedEncoder(f"hf:{save_encoder(kind, folder)}@2")
     sounds = torch.from_numpy(tiny.sound(4.0, 3, encoder.sample_rate))
-    part = tokenizer_part(encoder, fit(lambda k: encoder.activations(sounds)[-1], 1, clusters, seed=0), 0, {})
+    part = tokenizer_part(encoder, fit(lambda k: encoder.activations(sounds)[-1], 1, clusters, seed=0), {})
     return PretrainedTokenizer.from_part(part)

@@ -20,7 +20,7 @@ LAYERS = [
     {"data"},
     {"train", "generate"},
     {"recipes"},
-    {"tokenizers"},
+    {"tokenizers", "clustering"},
     {"bundle", "parts"},
     {"fit"},
     {"safety", "doctor"},

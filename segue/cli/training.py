@@ -163,7 +163,10 @@ def train_semantic(
     run: Running,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Cluster a block of a published encoder instead: hf:facebook/hubert-base-ls960@9."),
+        typer.Option(
+            help="Cluster a block of a trained encoder instead: hf:facebook/hubert-base-ls960@9, speech, or a folder, "
+            "runs/semantic@3."
+        ),
     ] = None,
 ) -> None:
     """Train a semantic tokenizer on folders of sound files."""
@@ -174,11 +177,20 @@ def train_semantic(
         use_threads(run.threads)
         with bars() as progress:
             count, device = count_bar(progress, "encode", "batches"), choose_device(run.device)
-            made = parts.cluster_published(encoder, chosen, sound.under(run.licence), run.out, count, device)
+            made = parts.cluster_encoder(_encoder(encoder), chosen, sound.under(run.licence), run.out, count, device)
         err.print(f"{made}: done")
         return
     with run.shown("semantic") as (world, told):
         parts.train_semantic(chosen, sound.under(run.licence), run.out, told, world=world, wandb=run.wandb)
+
+
+def _encoder(reference: str) -> str:
+    """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`."""
+    from segue.bundle import BUNDLED, bundled_names
+
+    name, mark, block = reference.partition("@")
+    folder = (BUNDLED / name if name in bundled_names() else Path(name)) / "semantic"
+    return f"{folder}{mark}{block}" if folder.is_dir() else reference
 
 
 InitStage = Annotated[

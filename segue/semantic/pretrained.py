@@ -255,10 +255,10 @@ class PretrainedTokenizer(nn.Module):
         return cls(PretrainedEncoder(f"{told.reference}@{told.block}"), part)
 
 
-def tokenizer_part(encoder: PretrainedEncoder, clusters: Clusters, centre_frames: int, card: dict[str, Any]) -> Part:
+def tokenizer_part(encoder: PretrainedEncoder, clusters: Clusters, card: dict[str, Any]) -> Part:
     """The artifact of an encoder's last block and the clusters fitted to it."""
     size = len(clusters.centroids)
-    told = PretrainedConfig(encoder.reference, encoder.fingerprint, encoder.block, size, centre_frames)
+    told = PretrainedConfig(encoder.reference, encoder.fingerprint, encoder.block, size)
     tensors = {"mean": clusters.mean, "std": clusters.std, "centroids": clusters.centroids}
     return Part(PART_KIND, {KEY: to_dict(told)}, half(tensors), card=card)
 
