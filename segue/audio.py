@@ -29,6 +29,8 @@ from segue.errors import SegueError
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MINIMUM_SECONDS = 0.1
 SILENCE_DB = -80.0
+LOWEST_RATE = 1000
+"""Of sound that is read, in Hz: below it stands a header that is wrong, or kHz."""
 _OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)
 _UNREADABLE = (soundfile.LibsndfileError, TypeError)  # TypeError: a headerless .raw file
 
@@ -40,7 +42,7 @@ class Recording:
     Attributes:
         wave: (N,) mono float32 at `sample_rate`.
         sample_rate: in Hz, after resampling.
-        notes: what was done to it (mixed down, resampled), fit to be shown.
+        notes: what was done to it (mixed down, resampled, scaled down), fit to be shown.
     """
 
     wave: Tensor
@@ -60,7 +62,8 @@ def read(path: Path, sample_rate: int) -> Recording:
         sample_rate: wanted rate in Hz.
 
     Raises:
-        SegueError: if it is missing, no sound file, empty, shorter than 0.1 s, silent, or holds NaN or infinity.
+        SegueError: if it is missing, no sound file, empty, shorter than 0.1 s, silent, holds NaN or infinity, or claims
+            a rate that no sound has.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,6 +80,10 @@ def read(path: Path, sample_rate: int) -> Recording:
         notes.append(f"{samples.shape[1]} channels mixed down to one")
     if file_rate != sample_rate:
         notes.append(f"resampled from {file_rate} Hz to {sample_rate} Hz")
+    peak = float(np.abs(samples).max())
+    if peak > 1.0:  # floats may; the models know nothing so loud
+        notes.append(f"scaled down from a peak of {peak:.3g}, full scale is 1")
+        samples = samples / peak
     wave = torch.from_numpy(to_mono(samples, file_rate, sample_rate))
     return Recording(wave, sample_rate, tuple(notes))
 
@@ -85,10 +92,9 @@ def check(samples: np.ndarray, sample_rate: int, name: str) -> None:
     """Refuse samples (N,) or (N, channels) that can't be worked with.
 
     Raises:
-        SegueError: if they are empty, shorter than 0.1 s, silent, or hold NaN or infinity.
+        SegueError: if the rate is too low for sound, or they are empty, shorter than 0.1 s, silent, or not finite.
     """
-    if sample_rate < 1:
-        raise SegueError(f"{name}: sample_rate {sample_rate}; give it in Hz, such as 16000")
+    check_rate(sample_rate, name)
     if samples.size == 0:
         raise SegueError(f"{name}: no samples in it")
     seconds = units.samples_to_seconds(samples.shape[0], sample_rate)
@@ -98,6 +104,18 @@ def check(samples: np.ndarray, sample_rate: int, name: str) -> None:
         raise SegueError(f"{name}: NaN or infinite samples; export it again")
     if np.abs(samples).max() < 10 ** (SILENCE_DB / 20):
         raise SegueError(f"{name}: nothing but silence (below {SILENCE_DB:.0f} dB)")
+
+
+def check_rate(sample_rate: int, name: str) -> None:
+    """Refuse a rate that no sound has.
+
+    Raises:
+        SegueError: if it is below 1000 Hz.
+    """
+    if sample_rate < LOWEST_RATE:
+        raise SegueError(
+            f"{name}: a sample rate of {sample_rate} Hz, below {LOWEST_RATE}; give the real one, such as 16000"
+        )
 
 
 def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray:
@@ -129,6 +147,7 @@ def read_as_is(path: Path, start_seconds: float, seconds: float) -> tuple[np.nda
     try:
         with soundfile.SoundFile(path) as file:
             file_rate = file.samplerate
+            check_rate(file_rate, str(path))
             file.seek(min(units.seconds_to_samples(start_seconds, file_rate), file.frames))
             samples = file.read(units.seconds_to_samples(seconds, file_rate), dtype="float32", always_2d=True)
     except _UNREADABLE as error:
@@ -155,12 +174,13 @@ def header(path: Path) -> Header:
     """A sound file's header.
 
     Raises:
-        SegueError: if it is no sound file.
+        SegueError: if it is no sound file, or claims a rate that no sound has.
     """
     try:
         found = soundfile.info(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+    check_rate(found.samplerate, str(path))
     return Header(found.frames, found.samplerate, found.channels)
 
 

@@ -71,6 +71,24 @@ def test_length_after_resampling(tmp_path, samples):
     assert audio.read(path, 16_000).wave.shape[0] == pytest.approx(frames * 16_000 / 44_100, abs=1)
 
 
+def test_sound_beyond_full_scale_is_scaled_down_and_says_so(tmp_path):
+    path, loud = tmp_path / "loud.wav", 40 * tone(1.0, 16_000)
+    soundfile.write(path, loud, 16_000, subtype="FLOAT")
+    recording = audio.read(path, 16_000)
+    assert recording.notes == ("scaled down from a peak of 20, full scale is 1",)
+    np.testing.assert_allclose(recording.wave.numpy(), loud / 20, atol=1e-6)
+    soundfile.write(path, loud / 20, 16_000, subtype="FLOAT")
+    assert audio.read(path, 16_000).notes == ()
+
+
+def test_a_rate_in_kilohertz_is_found_everywhere(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(1.0, 16_000), 16)
+    for use in (audio.header, audio.duration_seconds, lambda path: audio.read_crop(path, 0.0, 1.0, 16_000)):
+        with pytest.raises(SegueError, match="a sample rate of 16 Hz"):
+            use(path)
+
+
 def spoilt(kind: str, folder) -> object:
     path = folder / f"{kind}.wav"
     good = tone(1.0, 16_000)
@@ -94,6 +112,8 @@ def spoilt(kind: str, folder) -> object:
     elif kind in ("nan", "infinity"):
         good[77] = float(kind)
         soundfile.write(path, good, 16_000, subtype="FLOAT")
+    elif kind == "one_hertz":
+        soundfile.write(path, good, 1)
     elif kind == "rubbish":
         path = folder / "rubbish.mp3"
         path.write_bytes(np.random.default_rng(0).bytes(5000))
@@ -108,6 +128,7 @@ BAD = {
     "header": "not a sound file|no samples",
     "raw": "not a sound file",
     "no_samples": "no samples",
+    "one_hertz": "a sample rate of 1 Hz, below 1000; give the real one",
     "short": r"0\.100 s|at least 0\.1 s",
     "silence": "silence",
     "nan": "NaN",

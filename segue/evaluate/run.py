@@ -133,17 +133,17 @@ def run(
             raise SegueError(
                 f"{out}: lies in the data {place}, which its sounds would become part of; give another --out"
             )
+    least = asked.prompt_seconds + LEAST_SECONDS
+    recordings, left_out = held_out(
+        asked.places,
+        asked.limit,
+        max(least, asked.prompt_seconds + asked.seconds),
+        asked.seed,
+        least,
+        by_speaker=asked.kind == "speech",
+    )
     check_writable(out / reports.REPORT)
     with locked(out):
-        least = asked.prompt_seconds + LEAST_SECONDS
-        recordings, left_out = held_out(
-            asked.places,
-            asked.limit,
-            max(least, asked.prompt_seconds + asked.seconds),
-            asked.seed,
-            least,
-            by_speaker=asked.kind == "speech",
-        )
         report = _begun(out, _settings(bundle, asked, recordings), left_out)
         context = Context(
             bundle,

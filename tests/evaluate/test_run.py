@@ -238,4 +238,6 @@ def test_the_verbs_end_with_what_could_be_measured(cli, bundle_folder, data, tmp
     ):
         refused = cli("evaluate", "all", *common, *wrong, "--out", tmp_path / "b")
         assert refused.code == 2 and words in refused.err
+    nothing = cli("evaluate", "codec", "--bundle", bundle_folder, "--data", tmp_path / "none", "--out", tmp_path / "b")
+    assert nothing.code == 2 and str(tmp_path / "none") in nothing.err
     assert not (tmp_path / "b").exists()
