@@ -396,3 +396,36 @@ def test_the_prompt_itself_is_never_overwritten(cli, bundle_folder, speech, tmp_
     outcome = cli("continue", prompt, "--out", prompt, "--bundle", bundle_folder, *PROMPT)
     assert outcome.code == 2 and "recording itself" in outcome.err
     assert prompt.read_bytes() == speech.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bogus",), "No such command 'bogus'; see segue --help"),
+        (("continue",), "Missing argument 'prompt'; see segue continue --help"),
+        (("train", "codec", "--stepz", 1), "No such option: --stepz"),
+        (("continue", "x.wav", "--seconds", "long"), "Invalid value for '--seconds'"),
+        (("listen", "mak"), "Did you mean 'make'"),
+    ],
+)
+def test_a_usage_error_is_one_line(cli, arguments, said):
+    told = cli(*arguments)
+    assert told.code == 2 and told.out == "" and told.err.count("\n") == 1
+    assert told.err.startswith("segue: ") and said in told.err
+
+
+def test_without_a_verb_the_help_is_shown(cli):
+    told = cli("train")
+    assert told.code == 2 and "parallel" in told.out and told.err == ""
+
+
+def test_an_interrupt_is_one_line(cli, monkeypatch, tmp_path):
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segue.parts.train_codec", interrupted)
+    told = cli("train", "codec", "--data", tiny.corpus(tmp_path / "sounds", 1, 1.5), "--out", tmp_path / "run")
+    assert told.code == 130 and told.err.count("segue: stopped") == 1 and "--resume goes on" in told.err
+    monkeypatch.setattr("segue.cli.sound.load", interrupted)
+    told = cli("continue", tmp_path / "sounds" / "clip000.wav", "--out", tmp_path / "x.wav")
+    assert told.code == 130 and told.err == "segue: stopped\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 import typer
 
@@ -58,14 +59,30 @@ train_app.command("lm")(train_lm)
 train_app.command("parallel")(train_parallel)
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Of click, which typer keeps to itself: no such option, a value of the wrong kind, something missing."""
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; what the caller can mend becomes one line and exit code 2."""
     warnings.showwarning = lambda message, *rest, **more: err.print(f"segue: warning: {message}")
     try:
-        app()
+        code = app(prog_name="segue", standalone_mode=False)
     except SegueError as error:
         err.print(f"segue: {' '.join(str(error).split())}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("segue: stopped; what was done is kept, and the same command goes on")
-        sys.exit(130)
+    except _UsageError as error:
+        _tell_usage(error)
+        sys.exit(2)
+    if code == _INTERRUPTED:
+        err.print("segue: stopped")
+    sys.exit(code)
+
+
+def _tell_usage(error: Any) -> None:
+    """A usage error as one line; none where no verb was named and the help was shown instead."""
+    told = " ".join(error.format_message().split()).rstrip(".")
+    if told:
+        command = error.ctx.command_path if error.ctx else "segue"
+        err.print(f"segue: {told}; see {command} --help")

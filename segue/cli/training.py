@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class Running:
         except KeyboardInterrupt:
             if world.is_first:
                 err.print(f"segue: stopped; --resume goes on from the last checkpoint in {self.out}")
-            raise
+            sys.exit(130)
         if world.is_first:
             err.print(f"{self.out / ARTIFACT}: done")
 
