@@ -81,9 +81,8 @@ def read(path: Path, sample_rate: int) -> Recording:
     if file_rate != sample_rate:
         notes.append(f"resampled from {file_rate} Hz to {sample_rate} Hz")
     peak = float(np.abs(samples).max())
-    if peak > 1.0:  # floats may; the models know nothing so loud
+    if peak > 1.0:
         notes.append(f"scaled down from a peak of {peak:.3g}, full scale is 1")
-        samples = samples / peak
     wave = torch.from_numpy(to_mono(samples, file_rate, sample_rate))
     return Recording(wave, sample_rate, tuple(notes))
 
@@ -119,7 +118,10 @@ def check_rate(sample_rate: int, name: str) -> None:
 
 
 def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray:
-    """Samples (N, channels) at `file_rate` as a mono (M,) wave at `sample_rate`."""
+    """Samples (N, channels) at `file_rate` as a mono (M,) wave at `sample_rate`; floats beyond full scale, which models
+    know nothing of, are scaled down to it."""
+    samples = samples.astype(np.float32, copy=False)
+    samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     if file_rate != sample_rate:
         mono = soxr.resample(mono, file_rate, sample_rate)

@@ -160,7 +160,10 @@ class Bundle:
 
     def both_rates(self, wave: Tensor | np.ndarray, sample_rate: int) -> tuple[Tensor, Tensor]:
         """A recording as waves (1, N) at the rates of codec and semantic tokenizer, on their device."""
-        samples = np.asarray(wave.detach().cpu() if isinstance(wave, Tensor) else wave)
+        if isinstance(wave, Tensor):
+            wave = wave.detach().cpu()
+            wave = (wave.float() if wave.is_floating_point() else wave).numpy()
+        samples = np.asarray(wave)
         if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
             raise SegueError(f"prompt {samples.shape} {samples.dtype}: floating (N,) or (N, channels) is wanted")
         audio.check(samples, sample_rate, "prompt")
@@ -332,10 +335,10 @@ def check_parts(parts: dict[str, Part]) -> None:
     here = {tokenizer: parts[tokenizer].token_fingerprint for tokenizer in ROLES[:2]}
     for role in (role for role in (*ROLES[2:], *OPTIONAL_ROLES) if role in parts):
         for tokenizer, wanted in parts[role].requires.items():
-            if here[tokenizer] != wanted:
+            if here.get(tokenizer) != wanted:
                 raise SegueError(
                     f"{role} was trained on {tokenizer} tokens of {wanted}, but the {tokenizer} here is "
-                    f"{here[tokenizer]}; parts of different bundles don't mix"
+                    f"{here.get(tokenizer, 'none')}; parts of different bundles don't mix"
                 )
 
 
@@ -361,6 +364,8 @@ def save_bundle(
         raise SegueError(
             f"{folder}: decoder parallel, but no parallel decoder is among the parts; give one, or take ar"
         )
+    if missing := [role for role in ROLES if role not in part_folders]:
+        raise SegueError(f"{folder}: a bundle needs {', '.join(ROLES)}; {missing[0]} is missing")
     parts, entries = {}, {}
     for role in (*ROLES, *(role for role in OPTIONAL_ROLES if role in part_folders)):
         place = part_folders[role]

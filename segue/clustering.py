@@ -42,7 +42,7 @@ class Clustered(Protocol):
         ...
 
     def part(self, clusters: Clusters, card: dict[str, Any], licence: str) -> Part:
-        """The tokenizer as an artifact; `licence` is that of the sound."""
+        """The tokenizer as an artifact; `card` tells of the clusters, `licence` is that of the sound."""
         ...
 
 
@@ -58,7 +58,11 @@ def to_cluster(reference: str, asked: TokenizerConfig, device: str) -> Clustered
     Raises:
         SegueError: if there is no such encoder or block, or it can't be read.
     """
-    return _Published(reference, device) if is_reference(reference) else _Own(reference, asked, device)
+    if not is_reference(reference):
+        return _Own(reference, asked, device)
+    if asked.angular:
+        raise SegueError(f"--encoder {reference}: published encoders are clustered as they are; leave angular out")
+    return _Published(reference, device)
 
 
 class _Published:
@@ -112,5 +116,7 @@ class _Own:
         above = tuple(f"encoder.blocks.{n}." for n in range(self.config.layer + 1, self.tokenizer.config.layer + 1))
         tensors = {name: value for name, value in self.kept.tensors.items() if not name.startswith(above)}
         tensors |= {"mean": clusters.mean, "std": clusters.std, "centroids": clusters.centroids}
-        told = {"encoder_of": self.kept.fingerprint, "encoder": self.kept.card, "licence": licence}
-        return Part(self.kept.kind, to_disk(self.config), half(tensors), card=card | told)
+        trained = self.kept.card
+        licences = dict.fromkeys(str(one) for one in (trained.get("licence", ""), licence) if one)
+        told = {**trained, "licence": "; ".join(licences), "clusters": card, "encoder_of": self.kept.fingerprint}
+        return Part(self.kept.kind, to_disk(self.config), half(tensors), card=told)

@@ -79,15 +79,13 @@ def fit(
     for model in (semantic, codec_model):
         if isinstance(model, nn.Module):
             model.to(world.device)
-    ours, theirs = (everything, None) if data.valid else splits(data.folders)
+    ours, apart = (everything, []) if data.valid else splits(data.folders)
     corpus.tokenise(data.folders, work / "tokens", semantic, codec_model, on_tokenise, ours, device=str(world.device))
     valid_store = None
-    if data.valid or theirs:
+    if held := data.valid or apart:
         valid_store = work / "tokens-valid"
-        held = theirs or everything
-        corpus.tokenise(
-            data.valid or data.folders, valid_store, semantic, codec_model, on_tokenise, held, device=str(world.device)
-        )
+        files = everything if data.valid else lambda path: not ours(path)
+        corpus.tokenise(held, valid_store, semantic, codec_model, on_tokenise, files, device=str(world.device))
 
     for name in STAGES:
         role = f"{name}_stage"

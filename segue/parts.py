@@ -310,16 +310,20 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
 
 
 def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clips, Clips | None]:
-    def clips(folders: Sequence[Path], seed: int, files: Callable[[Path], bool], whole: bool = False) -> Clips:
-        weights = None if whole else data.weights
-        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, weights, files)
+    def clips(
+        folders: Sequence[Path], seed: int, files: Callable[[Path], bool], weights: Sequence[float] | None
+    ) -> Clips:
+        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, weights or None, files)
 
     if data.valid:
-        held = clips(data.valid, config.seed + 1, everything, whole=len(data.valid) == 1)
-        return clips(data.folders, config.seed, everything), held
-    ours, theirs = splits(data.folders)
-    train = clips(data.folders, config.seed, ours)
-    return train, clips(data.folders, config.seed + 1, theirs) if theirs else None
+        held = clips(data.valid, config.seed + 1, everything, None if len(data.valid) == 1 else data.weights)
+        return clips(data.folders, config.seed, everything, data.weights), held
+    ours, apart = splits(data.folders)
+    train = clips(data.folders, config.seed, ours, data.weights)
+    if not apart:
+        return train, None
+    weights = [data.weights[data.folders.index(folder)] for folder in apart] if data.weights else None
+    return train, clips(apart, config.seed + 1, lambda path: not ours(path), weights)
 
 
 def _describe(recipe: CodecRecipe | SemanticRecipe, data: SoundData) -> dict[str, Any]:

@@ -285,6 +285,22 @@ def test_what_can_not_be_continued_is_refused(bundle, wave, rate, options):
         bundle.continue_audio(wave, rate, **{"seconds": 0.4, **options})
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_kind_of_float_comes_in(bundle, kind):
+    wave = torch.as_tensor(PROMPT).to(kind)
+    assert len(bundle.continue_audio(wave, 16_000, 0.1).wave[0]) > len(wave)
+    assert bundle.reconstruct(wave).shape == wave.shape
+
+
+def test_whole_numbers_in_a_description_are_temperatures(copied):
+    description = json.loads((copied / "bundle.json").read_text()) | {"temperature": [1, 0.7, 0], "guidance": 2}
+    (copied / "bundle.json").write_text(json.dumps(description))
+    assert load(copied).manner.temperature == (1.0, 0.7, 0.0)
+    (copied / "bundle.json").write_text(json.dumps(description | {"temperature": [1.0, -0.5, 0.0]}))
+    with pytest.raises(SegueError, match="three numbers from 0 on"):
+        load(copied)
+
+
 def test_reconstruction_keeps_the_length(bundle):
     wave = torch.from_numpy(PROMPT[:12_345])
     full, one = bundle.reconstruct(wave), bundle.reconstruct(wave, 1)

@@ -111,7 +111,7 @@ def test_a_bad_recording_is_not_reconstructed(cli, tmp_path, bundle_folder, kind
         (("--num", "100000000"), "num 100000000"),
         (("--engine", "fast"), "segue: engine fast"),
         (("--weights", "int4"), "segue: weights int4"),
-        (("--seed", "-1"), "seeds [-1]"),
+        (("--seed", "-1"), "seed -1: 0 or more"),
         (("--temperature", "1", "-1", "1"), "temperature -1"),
         (("--top-k", "0"), "top_k 0"),
         (("--top-p", "0"), "top_p 0"),

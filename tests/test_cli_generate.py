@@ -77,6 +77,28 @@ def test_what_can_not_be_made_is_refused(cli, tmp_path, monkeypatch, bundle_fold
     refused(cli("continue", speech, "--bundle", bundle_folder, *PROMPT, *options), tmp_path, about)
 
 
+@pytest.mark.parametrize("stream", [("--stream",), ()])
+@pytest.mark.parametrize(
+    ("options", "about"),
+    [
+        (("--decoder", "parallel"), "this bundle has none"),
+        (("--system", "acoustic-only"), "never trained without semantic tokens"),
+        (("--iterations", "0"), "iterations 0"),
+        (("--seed", "-1"), "seed -1: 0 or more"),
+    ],
+)
+def test_a_refusal_leaves_what_was_there(cli, tmp_path, bundle_folder, options, about, stream):
+    out = tmp_path / "old.wav"
+    out.write_bytes(b"another take")
+    told = cli("generate", "--bundle", bundle_folder, "--out", out, "--seconds", "1", *options, *stream)
+    assert told.code == 2 and about in told.err and out.read_bytes() == b"another take"
+
+
+def test_content_and_a_system_without_it_are_refused_together(cli, tmp_path, bundle_folder, speech):
+    arguments = ("--content", speech, "--bundle", bundle_folder, "--out", tmp_path / "out.wav")
+    refused(cli("generate", *arguments, "--system", "acoustic-only"), tmp_path, "leaves out the content")
+
+
 def test_no_more_of_a_recordings_content_than_there_is(cli, tmp_path, bundle_folder, speech):
     arguments = ("--content", speech, "--bundle", bundle_folder, "--out", tmp_path / "out.wav", "--seconds", "2")
     refused(cli("generate", *arguments), tmp_path, "ask for less")

@@ -40,8 +40,8 @@ def test_as_it_was_clustered_it_is_the_same_tokenizer(cli, trained, tmp_path):
     assert made.code == 0, made.err
     again = load_part(tmp_path / "again" / "artifact")
     assert again.fingerprint == load_semantic(run).fingerprint
-    assert again.card["encoder_of"] == again.fingerprint and again.card["encoder"]["steps"] == 3
-    assert again.card["licence"] == "CC0" and again.card["frames"] == 100
+    assert again.card["encoder_of"] == again.fingerprint and again.card["steps"] == 3, "the encoder's training"
+    assert again.card["licence"] == "CC0" and again.card["clusters"]["frames"] == 100
 
 
 def test_a_lower_block_with_other_clusters(cli, trained, tmp_path):

@@ -9,8 +9,12 @@ from typing import Literal
 
 import pytest
 
+from segue.codec.seanet import SeanetConfig
+from segue.codec.spectral import SpectralConfig
 from segue.config import from_dict, later, override, to_dict, to_disk
 from segue.errors import SegueError
+from segue.lm.parallel import ParallelConfig
+from segue.lm.transformer import TransformerConfig
 from segue.recipes import RECIPES, Recipe
 
 
@@ -74,6 +78,24 @@ def test_a_share_of_the_crops_is_one(value):
 def test_what_does_not_fit_is_named(values, named):
     with pytest.raises(SegueError, match=named):
         from_dict(Outer, values)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: SpectralConfig(hop=0), "spectral.hop 0: at least 1"),
+        (lambda: SpectralConfig(kernel=0), "spectral.kernel 0"),
+        (lambda: SeanetConfig(channels=0), "seanet.channels 0"),
+        (lambda: SeanetConfig(strides=(2, 0)), "seanet.strides 0"),
+        (lambda: TransformerConfig(depth=0), "transformer: depth 0"),
+        (lambda: TransformerConfig(kv_heads=0), "can't share 0 kv_heads"),
+        (lambda: ParallelConfig(depth=0), "parallel.depth 0"),
+        (lambda: ParallelConfig(attention_frames=-1), "parallel.attention_frames -1"),
+    ],
+)
+def test_a_size_that_can_not_be_is_named(make, named):
+    with pytest.raises(SegueError, match=named):
+        make()
 
 
 def test_whole_numbers_serve_as_floats():

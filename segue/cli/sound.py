@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,9 +193,11 @@ def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> di
     prompt_samples, samples = made.prompt.wave.shape[0], [0] * len(outs)
     repetition = [Repetition() for _ in outs]
     first_audio = None
+    chunks = made.stream()
+    begun = list(islice(chunks, 2))  # what can't be made is refused here, before a file is touched
     with ExitStack() as files:
         put: list[Callable[[Tensor], None]] = [files.enter_context(opened(path, rate)) for path in outs]
-        for index, chunk in enumerate(made.stream()):
+        for index, chunk in enumerate(chain(begun, chunks)):
             for row, count in enumerate(chunk.samples):
                 put[row](chunk.wave[row, :count])
                 samples[row] += count

@@ -50,6 +50,13 @@ class SeanetConfig:
     activation: Literal["elu", "snake"] = later("elu")
     normalised: bool = later(False)
 
+    def __post_init__(self) -> None:
+        sizes = [(name, getattr(self, name)) for name in ("channels", "width", "kernel")]
+        sizes += [("strides", one) for one in self.strides] + [("dilations", one) for one in self.dilations]
+        for name, value in sizes:
+            if value < 1:
+                raise SegueError(f"seanet.{name} {value}: at least 1")
+
 
 Convolution = TypeVar("Convolution", nn.Conv1d, nn.ConvTranspose1d)
 

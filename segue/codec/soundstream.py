@@ -23,7 +23,7 @@ from segue.codec.quantizer import ResidualQuantizer
 from segue.codec.seam import check_codes, checked_count
 from segue.codec.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, fold_weight_norm, folded
 from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncoder
-from segue.codec.streaming import CodecStream, Memory
+from segue.codec.streaming import LONG_CHUNK_FRAMES, CodecStream, Memory, decode_chunks, encode_chunks
 from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 
@@ -132,7 +132,7 @@ class SoundStream(nn.Module):
         """Code a wave; in a streaming scope, the next chunk of one (`CodecStream.encode`).
 
         Args:
-            wave: (B, N) mono float32 at `sample_rate`.
+            wave: (B, N) mono floats at `sample_rate`.
             lengths: (B,) samples of each row that are sound; the codes of what lies beyond are 0.
             num_codebooks: q, layers to use; all by default.
             candidates: sequences of codes that are weighed against each other in each frame. 1, which the stages
@@ -148,6 +148,8 @@ class SoundStream(nn.Module):
         if self.stream is not None:
             return self.stream.encode(wave, lengths, num_codebooks, candidates)
         if lengths is None:
+            if wave.ndim == 2 and wave.shape[1] > LONG_CHUNK_FRAMES * self.hop_length:  # memory stays that of a piece
+                return torch.cat(list(encode_chunks(self, [wave], num_codebooks, candidates)), dim=-1)
             return self.encode_chunk(wave, None, num_codebooks, candidates)
         check_wave(wave, lengths)
         samples = torch.arange(wave.shape[-1], device=wave.device)
@@ -170,6 +172,8 @@ class SoundStream(nn.Module):
         """
         if self.stream is not None:
             return self.stream.decode(codes)
+        if codes.ndim == 3 and codes.shape[-1] > LONG_CHUNK_FRAMES:
+            return torch.cat(list(decode_chunks(self, [codes])), dim=-1)
         return self.decode_chunk(codes, None)
 
     @torch.no_grad()
@@ -179,7 +183,7 @@ class SoundStream(nn.Module):
         """`encode` without lengths, going on from the state in `memory` and bringing it up to date."""
         check_wave(wave, None)
         count = checked_count(self, num_codebooks, candidates)
-        return self.quantizer.encode(self.features(wave, memory), count, candidates)
+        return self.quantizer.encode(self.features(wave.float(), memory), count, candidates)
 
     @torch.no_grad()
     def decode_chunk(self, codes: Tensor, memory: Memory | None) -> Tensor:

@@ -47,6 +47,11 @@ class SpectralConfig:
     decoder_depth: int = 6
     kernel: int = 7
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise SegueError(f"spectral.{name} {value}: at least 1")
+
 
 class ConvNeXtBlock(nn.Module):
     """Causal depthwise convolution, normalisation over channels, two-layer perceptron, residual.

@@ -87,6 +87,8 @@ def fill(
     frames_a_cut(tokenizers.codec.frame_rate, tokenizers.semantic.frame_rate)
     found, left_out = sources.find(places)
     items = [item for item in found if files(Path(str(item)))]
+    if not hours > 0:
+        raise SegueError(f"hours {hours}: more than 0")
     if hours < math.inf:
         items = list(_first(items, hours))
     if not items and not left_out:

@@ -21,9 +21,14 @@ def everything(path: Path) -> bool:
     return True
 
 
-def splits(folders: Sequence[Path]) -> tuple[Callable[[Path], bool], Callable[[Path], bool] | None]:
-    """Which files to train on and which to hold out; nothing is held out of fewer than twenty files."""
-    names = [path for folder in folders for path in audio.find(folder)]
-    if len(names) < HELD_OUT_ONE_IN or not any(map(held_out, names)):
-        return everything, None
-    return (lambda path: not held_out(path)), held_out
+def splits(folders: Sequence[Path]) -> tuple[Callable[[Path], bool], list[Path]]:
+    """Which files to train on, and the folders of which `held_out` files are kept from it.
+
+    Nothing is held out of fewer than twenty files, nor of a folder whose files would all be held out or none.
+    """
+    files = {folder: list(audio.find(folder)) for folder in folders}
+    if sum(map(len, files.values())) < HELD_OUT_ONE_IN:
+        return everything, []
+    apart = [folder for folder, own in files.items() if len({held_out(path) for path in own}) == 2]
+    kept = {path.resolve() for folder in apart for path in files[folder] if held_out(path)}
+    return (lambda path: path.resolve() not in kept), apart

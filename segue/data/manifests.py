@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ FACTS = ("source", "speaker", "licence", "consent", "text")
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """`path` -> facts, from the `manifest.jsonl` of a folder; empty where there is none.
+    """`path` in its shortest form -> facts, from the `manifest.jsonl` of a folder; empty where there is none.
 
     Raises:
         SegueError: if a line is no JSON object with a `path`.
     """
     path = folder / MANIFEST
-    return {row["path"]: row for row in rows(path)} if path.is_file() else {}
+    return {posixpath.normpath(row["path"]): row for row in rows(path)} if path.is_file() else {}
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def members(path: Path, key: str, folder: str, told: dict[str, str]) -> Iterator
                 elif posixpath.basename(name) == MANIFEST:
                     place, inside = f"{path}/{name}", posixpath.dirname(name)
                     for row in parsed(_bytes(tar, member), place):
-                        own[posixpath.join(inside, row["path"])] = facts(row, place)
+                        own[posixpath.normpath(posixpath.join(inside, row["path"])).lstrip("/")] = facts(row, place)
                 elif suffix.lower() == ".json" and member.size <= _LARGEST_SIDECAR:
                     own[base] = _sidecar(_bytes(tar, member))
     except _DAMAGE as error:

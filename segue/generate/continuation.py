@@ -94,7 +94,7 @@ class Models:
             return Autoregressive(self.stages, *how, self.codec.codebooks())
         if self.parallel is None:
             raise SegueError("decoder parallel: this bundle has none; take ar, or train one with segue train parallel")
-        filling = Filling((settings.iterations, 1), settings.sampling.coarse)
+        filling = Filling.asked(settings.iterations, settings.sampling.coarse)
         return Parallel(self.parallel, settings.seeds, filling)
 
 
@@ -104,7 +104,7 @@ class Settings:
 
     Attributes:
         seeds: one a row; each row depends on its own seed alone.
-        sampling: how freely each stage draws.
+        sampling: how freely each stage draws; the parallel decoder goes by the coarse stage's, without guidance.
         system: `full`; `acoustic-only` leaves semantic tokens out, `semantic-only` the prompt's codes, so that the
             voice is lost: the two that the paper compares with.
         decoder: `ar` makes codes with the coarse and the fine stage, `parallel` with the parallel decoder.
@@ -114,7 +114,8 @@ class Settings:
         on_progress: called with the stage's name, frames made and frames wanted.
 
     Raises:
-        SegueError: if a seed is negative or none is given, or there is no such system or decoder.
+        SegueError: if a seed is negative or none is given, iterations are less than 1, or there is no such system or
+            decoder.
     """
 
     seeds: Sequence[int] = (0,)
@@ -128,7 +129,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0:
-            raise SegueError(f"seeds {list(self.seeds)}: give at least one, none below 0")
+            wrong = [seed for seed in self.seeds if seed < 0]
+            raise SegueError(f"seed {wrong[0]}: 0 or more" if wrong else "seeds: give at least one")
+        if self.iterations < 1:
+            raise SegueError(f"iterations {self.iterations}: at least 1")
         if self.system not in SYSTEMS:
             raise SegueError(f"system {self.system!r}: one of {', '.join(SYSTEMS)}")
         if self.decoder not in DECODERS:
@@ -289,6 +293,8 @@ class Generation:
                 f"prompt: {self.prompt.semantic.shape[0]} semantic tokens and codes {tuple(self.prompt.codes.shape)}; "
                 f"expected {clock.semantic_frames} semantic for each ({books}, {clock.codec_frames}) codes"
             )
+        if self.content is not None and self.settings.system == "acoustic-only":
+            raise SegueError("system acoustic-only: it leaves out the content that is to be taken from the recording")
         if self.content is not None and self.content.shape[0] < self.cuts * clock.semantic_frames:
             have = self.content.shape[0] / self.models.semantic.frame_rate
             raise SegueError(f"seconds {self.seconds:g}: the recording has {have:g} s of whole frames; ask for less")

@@ -43,12 +43,16 @@ class Manner:
         """
         usual = cls()
         heat = description.get("temperature", list(usual.temperature))
-        if not (isinstance(heat, list) and len(heat) == 3 and all(isinstance(value, float) for value in heat)):
-            raise SegueError(f"{place}: temperature {heat}: three numbers such as [0.6, 0.8, 0.6]")
+        if not (isinstance(heat, list) and len(heat) == 3 and all(map(_is_amount, heat))):
+            raise SegueError(f"{place}: temperature {heat}: three numbers from 0 on, such as [0.6, 0.8, 0.6]")
         guidance = description.get("guidance", usual.guidance)
-        if not (isinstance(guidance, int | float) and math.isfinite(guidance) and guidance >= 0):
+        if not _is_amount(guidance):
             raise SegueError(f"{place}: guidance {guidance!r}: a number from 0 on, such as 1.0 (none) or 3.0")
         decoder: Decoder | None = next((name for name in DECODERS if name == description.get("decoder", "ar")), None)
         if decoder is None or (decoder == "parallel" and not has_parallel):
             raise SegueError(f"{place}: decoder {description['decoder']!r}: ar, or parallel where there is one")
-        return cls((heat[0], heat[1], heat[2]), float(guidance), decoder)
+        return cls((float(heat[0]), float(heat[1]), float(heat[2])), float(guidance), decoder)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

@@ -12,7 +12,7 @@ Source: Borsos et al. 2023, SoundStorm (arXiv 2305.09636), sections 3.3 and 4; C
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from segue.generate.acoustic import StageProgress
 from segue.generate.sampling import Sampling, choose, rng_of, uniforms
 from segue.lm.masking import iterations_a_level, masked_after, surest
 from segue.lm.parallel import ParallelModel
+
+SINGLE_TEMPERATURE = 0.8
+"""Of codebooks that are filled in one round, unless less is asked for."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,14 @@ class Filling:
 
     iterations: tuple[int, ...] = (16, 1)
     sampling: Sampling = field(default_factory=Sampling)
-    single: Sampling = field(default_factory=lambda: Sampling(0.8))
+    single: Sampling = field(default_factory=lambda: Sampling(SINGLE_TEMPERATURE))
     noise: float = 1.0
+
+    @classmethod
+    def asked(cls, iterations: int, sampling: Sampling) -> Filling:
+        """So many rounds of the first codebook and one of each other, none drawn more freely than `sampling`."""
+        single = replace(sampling, temperature=min(SINGLE_TEMPERATURE, sampling.temperature))
+        return cls((iterations, 1), sampling, single)
 
     def __post_init__(self) -> None:
         iterations_a_level(self.iterations, max(1, len(self.iterations)))

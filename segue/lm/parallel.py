@@ -56,8 +56,12 @@ class ParallelConfig:
     embedding_width: int = 64
 
     def __post_init__(self) -> None:
-        sizes = (self.depth, self.heads, self.feedforward, self.embedding_width)
-        if min(sizes) < 1 or self.width < 2 or self.width % (2 * self.heads) or self.attention_frames < 0:
+        for name in ("width", "depth", "heads", "feedforward", "embedding_width"):
+            if getattr(self, name) < 1:
+                raise SegueError(f"parallel.{name} {getattr(self, name)}: at least 1")
+        if self.attention_frames < 0:
+            raise SegueError(f"parallel.attention_frames {self.attention_frames}: 0 or more")
+        if self.width % (2 * self.heads):
             raise SegueError(f"parallel.width {self.width}: must be an even multiple of heads {self.heads}")
         if self.conv_width < 1 or self.conv_width % 2 == 0:
             raise SegueError(f"parallel.conv_width {self.conv_width}: must be odd")

@@ -72,10 +72,12 @@ class TransformerConfig:
     global_every: int = later(4)
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.depth, self.heads, self.feedforward, self.embedding_width)
-        if min(sizes) < 1 or self.width % self.heads or self.head_dim % 2:
+        for name in ("width", "depth", "heads", "feedforward", "embedding_width", "rotary_base"):
+            if getattr(self, name) < 1:
+                raise SegueError(f"transformer: {name} {getattr(self, name)}: at least 1")
+        if self.width % self.heads or self.head_dim % 2:
             raise SegueError(f"transformer: width {self.width} must split into {self.heads} heads of even width")
-        if self.heads % self.num_kv_heads:
+        if self.num_kv_heads < 1 or self.heads % self.num_kv_heads:
             raise SegueError(f"transformer: {self.heads} heads can't share {self.kv_heads} kv_heads evenly")
         if not 0 <= self.dropout < 1:
             raise SegueError(f"transformer: dropout {self.dropout} must be at least 0 and below 1")
@@ -95,7 +97,7 @@ class TransformerConfig:
     @property
     def num_kv_heads(self) -> int:
         """Key/value heads, resolved."""
-        return self.heads if self.kv_heads is None else max(1, self.kv_heads)
+        return self.heads if self.kv_heads is None else self.kv_heads
 
     @property
     def rotary_scale(self) -> float:

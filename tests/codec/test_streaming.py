@@ -364,3 +364,17 @@ def test_flushing_ends_the_sound(pair):
     assert stream.flush().shape == (3, 0)
     with pytest.raises(SegueError, match="after flush"):
         stream.decode(codes[..., 5:])
+
+
+def test_long_sound_is_worked_on_in_pieces_and_is_the_same(pair, monkeypatch):
+    codec, (wave, codes, sound) = made(pair), whole(pair)
+    sizes = []
+    chunk = type(codec).encode_chunk
+    monkeypatch.setattr("segue.codec.soundstream.LONG_CHUNK_FRAMES", 5)
+    monkeypatch.setattr("segue.codec.streaming.LONG_CHUNK_FRAMES", 5)
+    monkeypatch.setattr(
+        type(codec), "encode_chunk", lambda self, part, *rest: sizes.append(part.shape[1]) or chunk(self, part, *rest)
+    )
+    assert torch.equal(codec.encode(wave), codes)
+    assert max(sizes) == 5 * HOP and sum(sizes) == wave.shape[1]
+    torch.testing.assert_close(codec.decode(codes), sound, atol=1e-4, rtol=0)

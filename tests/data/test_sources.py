@@ -114,7 +114,7 @@ def test_facts_of_the_file_come_before_those_of_its_shard(tmp_path, folder):
 
 
 def test_a_file_named_twice_is_one_item_that_knows_what_both_tell(tmp_path, folder):
-    manifest(folder / "manifest.jsonl", {"path": "a.wav", "speaker": "s1", "licence": "?"})
+    manifest(folder / "manifest.jsonl", {"path": "./a.wav", "speaker": "s1", "licence": "?"})
     listed = manifest(folder / "better.jsonl", {"path": "a.wav", "licence": "CC0"})
     assert ids(folder, folder, listed) == ids(folder)
     assert facts(folder, listed)["sounds/a.wav"] == {"speaker": "s1", "licence": "CC0"}

@@ -191,3 +191,9 @@ def test_damaged_weights_are_noticed():
     broken.bias.data[0] = float("nan")
     with pytest.raises(SegueError, match="not finite"):
         Parallel(broken, [0], FEW).extend(*given(1, 4, 16), 12)
+
+
+def test_no_codebook_is_drawn_more_freely_than_asked():
+    asked = Filling.asked(4, Sampling(0.0, top_k=3))
+    assert asked.iterations == (4, 1) and asked.single == asked.sampling == Sampling(0.0, top_k=3)
+    assert Filling.asked(4, Sampling(1.3)).single == Sampling(0.8)
