@@ -157,8 +157,11 @@ def cluster_encoder(
         device: where to encode.
 
     Raises:
-        SegueError: if the encoder, data or folder can't be used, or there is less sound than clusters.
+        SegueError: if the encoder, data or folder can't be used, a tokenizer is there already, or there is less sound
+            than clusters.
     """
+    if (out / ARTIFACT).exists():
+        raise SegueError(f"{out}: there is a tokenizer already, and tokens may be made with it; give another --out")
     encoder = to_cluster(reference, recipe.model.tokenizer, device)
     clips, _ = _clips(data, recipe.train, encoder.sample_rate)
     kept: dict[int, Tensor] = {}
@@ -302,6 +305,8 @@ def make_stage(name: StreamName, recipe: StageRecipe, num_coarse: int, store: To
     if name == "semantic":
         return semantic_stage(header.vocab_size, **common)
     books, size = header.num_codebooks, header.codebook_size
+    if books <= num_coarse:
+        raise SegueError(f"{books} codebooks in the store, but this recipe needs {num_coarse + 1} or more")
     if name == "coarse":
         stage = coarse_stage(header.vocab_size, num_coarse, size, **common)
     else:

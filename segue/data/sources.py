@@ -62,15 +62,18 @@ def _of(source: Path) -> Iterator[Item | Skipped]:
     raise SegueError(f"{source}: give a folder, a tar shard ({', '.join(SHARDS)}) or a manifest (.jsonl)")
 
 
-def _in_folder(folder: Path) -> Iterator[Item]:
+def _in_folder(folder: Path) -> Iterator[Item | Skipped]:
     label, told = _label(folder), read_manifest(folder)
     empty = True
     for path in audio.find(folder):
         empty, name = False, path.relative_to(folder).as_posix()
         yield Item(f"{label}/{name}", str(path), label, facts(told.get(name, {}), folder / MANIFEST))
-    tars = [path for path in folder.iterdir() if shards.is_shard(path)] if empty else []
-    if tars:
-        raise SegueError(f"{folder}: no sound files but {len(tars)} tar shards; give those: {folder}/*.tar")
+    tars = sorted(path for path in folder.rglob("*") if shards.is_shard(path) and path.is_file())
+    if tars and empty:
+        raise SegueError(f"{folder}: no sound files but {len(tars)} tar shards; give those: {tars[0].parent}/*.tar")
+    for path in tars:
+        name = path.relative_to(folder).as_posix()
+        yield Skipped(f"{label}/{name}", str(path), "a tar shard among sound files; give it by itself")
 
 
 def _in_manifest(manifest: Path) -> Iterator[Item | Skipped]:

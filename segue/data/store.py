@@ -192,7 +192,8 @@ class TokenStore:
             ids: the clips wanted; None for all.
 
         Raises:
-            SegueError: if there is none, a file is damaged, or files come from different tokenizers.
+            SegueError: if there is none, a file is damaged, files come from different tokenizers, or a clip is not
+                there.
         """
         paths = _files(folder)
         if not paths:
@@ -209,6 +210,8 @@ class TokenStore:
                 codes.append(np.array(row.pop("codes"), np.int16).reshape(-1, header.num_codebooks))
                 facts.append(row)
         assert header is not None
+        if wanted is not None and (lacking := sorted(wanted - {row["id"] for row in facts})):
+            raise SegueError(f"{folder}: {len(lacking)} of the clips asked for are not in it, such as {lacking[0]}")
         return cls(header, facts, semantic, codes)
 
     def __len__(self) -> int:

@@ -205,3 +205,14 @@ def test_groups_keep_order_and_never_divide_a_compressed_tar(paths, size):
         assert len({item.compressed for item in group}) == 1
     for path in ("x.tgz", "y.tgz"):
         assert sum(group[0].path == path for group in made) <= 1
+
+
+def test_a_shard_among_sound_files_is_listed(tmp_path, folder):
+    (folder / "deep").mkdir(exist_ok=True)
+    with tarfile.open(folder / "deep" / "more.tar", "w") as tar:
+        tar.add(folder / "a.wav", "b.wav")
+    items, skipped = sources.find([folder])
+    assert [item.id for item in items] == ids(folder)
+    assert [(one.id, one.reason) for one in skipped] == [
+        ("sounds/deep/more.tar", "a tar shard among sound files; give it by itself")
+    ]

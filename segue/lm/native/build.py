@@ -53,11 +53,13 @@ def library() -> tuple[Library | None, str]:
 
 @functools.cache
 def _library(compiler: str | None, cache: str | None) -> tuple[Library | None, str]:
-    folder = (Path(cache) if cache else Path.home() / ".cache") / "segue"
     try:
+        folder = (Path(cache) if cache else Path.home() / ".cache") / "segue"
         return build(folder, compiler), ""
     except SegueError as error:
         return None, str(error)
+    except RuntimeError:  # of Path.home
+        return None, "no home folder to keep it in; set XDG_CACHE_HOME"
 
 
 def build(folder: Path, compiler: str | None = None, target: str = "native") -> Library:
