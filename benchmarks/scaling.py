@@ -137,7 +137,8 @@ def main(
     for data in hours:
         clips = some(store, data)
         for sizes in recipes:
-            run = work / f"{stage}-{sizes.model.width}-{data:g}"
+            own = "" if precision == "float32" else f"-{precision}"
+            run = work / f"{stage}-{sizes.model.width}-{data:g}{own}"
             with bars() as progress:
                 told = train_bar(progress, run.name)
                 places = (tiny().num_coarse, store, valid, run)

@@ -135,6 +135,11 @@ def with_steps(recipe: Recipe, factor: float) -> Recipe:
         part = getattr(recipe, role)
         steps = max(1, round(part.train.steps * factor))
         changed[role] = dataclasses.replace(part, train=dataclasses.replace(part.train, steps=steps))
+        if role == "codec":  # its codebooks start when it is half trained, at the latest
+            warm = min(part.objective.warm_steps, steps // 2)
+            changed[role] = dataclasses.replace(
+                changed[role], objective=dataclasses.replace(part.objective, warm_steps=warm)
+            )
     return dataclasses.replace(recipe, **changed)
 
 

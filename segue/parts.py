@@ -82,11 +82,16 @@ def train_codec(
     Raises:
         SegueError: if data or folder can't be used, `begin` is of other sizes, or training diverges.
     """
-    train, valid = _clips(data, recipe.train, recipe.model.sample_rate)
-    config = recipe.train
+    config, warm_steps = recipe.train, recipe.objective.warm_steps
+    train, valid = _clips(data, config, recipe.model.sample_rate)
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     world = world or alone(device)
     training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world, begin)
+    if begin is None and config.steps <= warm_steps:
+        raise SegueError(
+            f"train.steps {config.steps}: the codebooks start after {warm_steps}; train longer, or set "
+            "objective.warm_steps lower"
+        )
     held, begun = valid.batch if valid else None, {"begun_from": begin.fingerprint} if begin else {}
     spent = loop.run(training, train.batch, held, config, out, _describe(recipe, data) | begun, watch, wandb)
     return _keep(training.export(_card(data, train, config, spent, world) | begun), out, world)

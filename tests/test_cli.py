@@ -299,6 +299,7 @@ def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder)
         (("train", "codec", "--recipe", "huge"), "recipe 'huge'"),
         (("train", "semantic", "--set", "model.objective.kind=magic"), "'magic'"),
         (("train", "codec", "--weight", "-1"), "weights"),
+        (("train", "codec", "--recipe", "tiny"), "train.steps 1: the codebooks start after 300"),
         (("train", "codec", "--set", "train.batch_size=0"), "batch_size 0"),
         (("train", "codec", "--set", "train.crop_seconds=0"), "crop_seconds 0"),
         (("train", "codec", "--set", "train.steps=0"), "steps 0"),

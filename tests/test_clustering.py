@@ -80,5 +80,6 @@ def test_what_is_refused(cli, trained, tmp_path):
     assert str(tmp_path / "nothing") in refused(tmp_path / "nothing")
     save_part(tiny.make_codec().to_part({}), tmp_path / "codec")
     assert "semantic" in refused(tmp_path / "codec")
-    again = cli("train", "semantic", "--encoder", run, "--data", sound, "--out", run, *sets(*CLUSTERS))
-    assert again.code == 2 and "there is a tokenizer already" in again.err
+    first = cli("train", "semantic", "--encoder", run, "--data", sound, "--out", tmp_path / "first", *sets(*CLUSTERS))
+    again = cli("train", "semantic", "--encoder", run, "--data", sound, "--out", tmp_path / "first", *sets(*CLUSTERS))
+    assert first.code == 0 and again.code == 2 and "there is a tokenizer already" in again.err

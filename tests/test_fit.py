@@ -158,6 +158,8 @@ def test_steps_factor_scales_every_training():
         steps = getattr(tiny_recipe(), role).train.steps
         assert getattr(scaled, role).train.steps == max(1, round(steps / 1000))
     assert scaled.codec.model == tiny_recipe().codec.model
+    assert scaled.codec.objective.warm_steps == scaled.codec.train.steps // 2, "or codebooks would never start"
+    assert with_steps(tiny_recipe(), 2).codec.objective == tiny_recipe().codec.objective
     for factor in (0, -1, float("nan"), float("inf")):
         with pytest.raises(SegueError, match="factor"):
             with_steps(tiny_recipe(), factor)

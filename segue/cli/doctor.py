@@ -39,7 +39,7 @@ def doctor(
     set_: SetOption = None,
     seconds: Annotated[float, typer.Option(help="For each of the longer checks, at most.")] = 60.0,
     quick: Annotated[bool, typer.Option("--quick", help="A few seconds a check, and nothing is trained.")] = False,
-    seed: Annotated[int, typer.Option(help="Of what is drawn where not all is looked at.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn where not all is looked at.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on standard output.")] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,

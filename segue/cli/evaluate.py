@@ -47,7 +47,7 @@ class Evaluation:
     out: Annotated[Path, typer.Option("--out", help="Folder of the report; the same one goes on with it.")]
     bundle: BundleOption = "speech"
     limit: Annotated[int, typer.Option(min=1, help="Recordings, at most; of as many speakers as can be.")] = 40
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0
     kind: Annotated[
         str | None, typer.Option(help="speech or piano; by default what the bundle tells, else speech.")
     ] = None

@@ -38,7 +38,7 @@ def listen_make(
     trials: Annotated[int, typer.Option(help="Of a rater, an even number; checks and one repeat come on top.")] = 20,
     prompt_seconds: Annotated[float, typer.Option(help="Of each recording, that all its sounds begin with.")] = 3.0,
     seconds: Annotated[float, typer.Option(help="That follow.")] = 7.0,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     text: Annotated[Path | None, typer.Option(help="The page's texts in another language (JSON).")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of what was made; in OUT by default.")] = None,
     threads: ThreadsOption = None,
@@ -85,7 +85,7 @@ def listen_score(
         list[Path] | None, typer.Argument(metavar="[ANSWERS.json ...]", help="Files that raters downloaded.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap over raters.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap over raters.")] = 0,
 ) -> None:
     """What the raters of a test heard: shares, intervals, agreement, checks."""
     from segue.evaluate.section import plain

@@ -30,7 +30,7 @@ def pairs_make(
     ] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder, tar shard or manifest of sound.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Pairs; of audio, of each of its three kinds.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     voice: Annotated[
         list[str] | None,
         typer.Option(help="Of the synthesiser; again for more: of hibari-tts, or espeak:fr and such. Default: heart."),

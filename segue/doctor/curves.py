@@ -6,7 +6,6 @@ everything else. A curve is (steps, losses), each (n,).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 from segue.bundle import BUNDLED, bundled_names
 from segue.doctor.findings import Figure, Finding, first_of
 from segue.errors import SegueError
+from segue.train.logs import complete_lines
 
 FALLING = 0.003
 """A fall of the held-out loss over a tenth of the steps from which on more training pays: at this pace as much again
@@ -70,10 +70,7 @@ def read_log(path: Path) -> Log:
     """
     if not path.is_file():
         raise SegueError(f"{path}: no such log, so this is no run; give the folder of segue train")
-    lines = []
-    for text in path.read_text().splitlines():
-        if text.endswith("}"):
-            lines.append(json.loads(text))
+    lines = complete_lines(path)
     kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("train", "valid")}
     stopped = lines[-1] if lines and lines[-1]["kind"] == "stopped" else None
     return Log(kinds["train"], kinds["valid"], stopped)

@@ -125,7 +125,7 @@ def _key(context: Context, number: int) -> dict[str, Any]:
     recording = context.recordings[number]
     return {
         "bundle": context.bundle.fingerprint,
-        "recording": recording.item.id,
+        "recording": recording.identity,
         "seconds_of_recording": recording.seconds,
         **context.bundle.manner.told(),
     }

@@ -97,7 +97,7 @@ def tokens_of(context: Context) -> TokenStore:
         context.tell("tokens", done, total)
         key = {
             "of": "tokens",
-            "recording": recording.item.id,
+            "recording": recording.identity,
             "seconds": recording.seconds,
             "semantic": bundle.semantic.fingerprint,
             "codec": bundle.codec.codes_fingerprint,
@@ -125,7 +125,7 @@ def losses_on(context: Context, model: StageModel, role: str, store: TokenStore)
         key = {
             "of": "likelihood",
             "stage": context.bundle.fingerprints[role],
-            "recording": recording.item.id,
+            "recording": recording.identity,
             "seconds": recording.seconds,
             "windows": MOST_WINDOWS,
         }
@@ -142,7 +142,7 @@ def conditioning_of(
     key = {
         "of": "conditioning",
         "stage": context.bundle.fingerprints[role],
-        "recordings": [[one.item.id, one.seconds] for one in context.recordings],
+        "recordings": [[one.identity, one.seconds] for one in context.recordings],
         "seed": context.seed,
     }
 

@@ -54,8 +54,9 @@ def information(table: Tensor) -> float:
 
 
 def normalised_information(table: Tensor) -> float:
-    """Mutual information as a share of the kinds' entropy: 1 if a unit tells the kind."""
-    return information(table) / entropy(table.sum(0))
+    """Mutual information as a share of the kinds' entropy: 1 if a unit tells the kind, NaN of one kind alone."""
+    whole = entropy(table.sum(0))
+    return information(table) / whole if whole > 0 else math.nan
 
 
 def entropy(numbers: Tensor) -> float:

@@ -5,6 +5,7 @@ Sound is read when it is asked for, (N,) mono at the rate asked for, at most so 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections.abc import Sequence
@@ -50,6 +51,17 @@ class Recording:
         """
         return torch.from_numpy(audio.read_crop(readable(self.sound), 0.0, self.seconds, sample_rate))
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of its file."""
+        content = self.sound.read_bytes() if isinstance(self.sound, Path) else self.sound.getvalue()
+        return hashlib.sha256(content).hexdigest()
+
+    @property
+    def identity(self) -> list[str]:
+        """What a cache is to know it by: its name, which another folder's may have too, and what it holds."""
+        return [self.item.id, self.digest[:16]]
+
     @property
     def notes(self) -> Path | None:
         """The MIDI file that it was rendered from, if one of its name lies beside it."""
@@ -67,7 +79,7 @@ def choose(places: Sequence[Path], limit: int, seconds: float, seed: int) -> lis
         seed: of the draw.
 
     Raises:
-        SegueError: if there are fewer than two speakers, or a recording can't be read.
+        SegueError: if there are fewer than two speakers, with sound of a second or more, or a recording can't be read.
     """
     items, _ = sources.find(places)
     of: dict[str, list[Item]] = {}
@@ -97,6 +109,11 @@ def choose(places: Sequence[Path], limit: int, seconds: float, seed: int) -> lis
         length = audio.duration_seconds(readable(sound))
         if length >= MINIMUM_SECONDS:
             found.append(Recording(item, known[item.facts["speaker"]], sound, min(length, seconds)))
+    if len({one.speaker for one in found}) < 2:
+        raise SegueError(
+            f"{', '.join(map(str, places))}: of {len(taken)} recordings drawn, those of {MINIMUM_SECONDS:g} s or more "
+            "have fewer than 2 speakers; give longer ones"
+        )
     return found
 
 
@@ -171,8 +188,6 @@ def fingerprint(recordings: Sequence[Recording]) -> str:
     numbers: dict[int, int] = {}
     digest = hashlib.sha256()
     for recording in recordings:
-        sound = recording.sound
-        content = sound.read_bytes() if isinstance(sound, Path) else sound.getvalue()
         whose = numbers.setdefault(recording.group, len(numbers))
-        digest.update(f"{hashlib.sha256(content).hexdigest()} {recording.seconds:.6f} {whose}\n".encode())
+        digest.update(f"{recording.digest} {recording.seconds:.6f} {whose}\n".encode())
     return digest.hexdigest()[:16]

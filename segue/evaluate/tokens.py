@@ -183,8 +183,9 @@ def _labeller(
     def of_notes(recording: Recording) -> list[Span]:
         if recording.notes is None:
             raise SegueError(f"{recording.item}: no MIDI file of its name beside it")
+        found = notes.spans(recording.notes, kind)
         versions.update(notes.versions())
-        return [span for span in notes.spans(recording.notes, kind) if span.end_seconds <= recording.seconds]
+        return [span for span in found if span.end_seconds <= recording.seconds]
 
     return of_notes
 
@@ -353,7 +354,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _named(recording: Recording) -> list[Any]:
-    return [recording.item.id, recording.seconds]
+    return [recording.identity, recording.seconds]
 
 
 def _rounded(value: Any) -> Any:

@@ -236,7 +236,7 @@ def _is_heard(recording: Recording, options: Options) -> bool:
 def _rng(compared: Sequence[Maker], recordings: Sequence[Recording], options: Options) -> random.Random:
     """Draws that are the same for the same test alone, so that no two tests have names in common."""
     makers_ = [[one.label, one.bundle.fingerprint, one.system] for one in compared]
-    told = json.dumps([asdict(options), makers_, [one.item.id for one in recordings]])
+    told = json.dumps([asdict(options), makers_, [one.identity for one in recordings]])
     return random.Random(hashlib.sha256(told.encode()).digest())
 
 
@@ -266,26 +266,30 @@ def _clips(
     made: dict[tuple[int, What], Tensor] = {}
     for what, one in zip(order, compared, strict=False):
         numbers = sorted(number for number, other in needed if other == what)
-        own = replace(context, bundle=one.bundle, recordings=tuple(recordings[number] for number in numbers))
-        for each in generations.continuations(own, one.system):
+        theirs = replace(context, bundle=one.bundle, recordings=tuple(recordings[number] for number in numbers))
+        for each in generations.continuations(theirs, one.system):
             made[numbers[each.number], what] = each.wave
     clips: dict[tuple[int, What], Tensor] = {}
     gains: dict[str, list[float]] = {one.label: [] for one in compared}
     generator = torch.Generator().manual_seed(options.seed)
     for number in range(len(recordings)):
+        own: dict[What, Tensor] = {}
+        least = 1.0  # one factor for both systems, or the louder one would be preferred
         for what, one in zip(order, compared, strict=False):
             wanted = {other for of, other in needed if of == number and (other == "second") == (what == "second")}
             if wanted:
-                found = _of_recording(replace(context, bundle=one.bundle), number, wanted, made, generator)
-                clips |= {(number, other): clip for other, (clip, _) in found.items()}
+                found, factor = _of_recording(replace(context, bundle=one.bundle), number, wanted, made, generator)
+                own |= {other: clip for other, (clip, _) in found.items()}
+                least = min(least, factor)
                 gains[one.label] += [round(gain, 2) for other, (_, gain) in found.items() if other == what]
+        clips |= {(number, what): clip * least for what, clip in own.items()}
     return clips, gains
 
 
 def _of_recording(
     context: Context, number: int, wanted: set[What], made: dict[tuple[int, What], Tensor], generator: torch.Generator
-) -> dict[What, tuple[Tensor, float]]:
-    """The clips of one recording that one bundle's codec makes, with their gains."""
+) -> tuple[dict[What, tuple[Tensor, float]], float]:
+    """What `sounds.matched` makes of one recording with one bundle's codec."""
     rate = context.bundle.sample_rate
     cut, end = (
         seconds_to_samples(at, rate) for at in (context.prompt_seconds, context.prompt_seconds + context.seconds)

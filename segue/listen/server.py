@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import traceback
@@ -111,6 +112,8 @@ class _Server(ThreadingHTTPServer):
         page = folder / PAGE
         self.files = {f"/{path.relative_to(page).as_posix()}": path for path in page.rglob("*") if path.is_file()}
         self.files["/"] = page / "index.html"
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

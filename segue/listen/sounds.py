@@ -31,8 +31,8 @@ Name = TypeVar("Name")
 
 def matched(
     prompt: Tensor, truth: Tensor, follows: Mapping[Name, Tensor], rate: int
-) -> dict[Name, tuple[Tensor, float]]:
-    """Clips of one recording.
+) -> tuple[dict[Name, tuple[Tensor, float]], float]:
+    """Clips of one recording, at one level.
 
     Args:
         prompt: that all of them begin with.
@@ -41,7 +41,9 @@ def matched(
         rate: in Hz.
 
     Returns:
-        name -> clip, and the gain in dB that what follows had relative to its prompt, at most 20 either way.
+        name -> clip, and the gain in dB that what follows had relative to its prompt, at most 20 either way; and the
+        factor, 1 or less, that the loudest sample asks for: every clip of the recording is to be played with the least
+        of those.
     """
     wanted, clips, gains = loudness(truth, rate), {}, {}
     for name, wave in follows.items():
@@ -51,9 +53,8 @@ def matched(
         clips[name] = joined(prompt, same * 10 ** (gains[name] / 20), rate)
     level = loudness(joined(prompt, truth, rate), rate)
     scale = 10 ** ((LOUDNESS - level) / 20) if math.isfinite(level) else 1.0
-    peak = max(float(clip.abs().max()) for clip in clips.values())
-    scale = min(scale, _PEAK / peak) if peak > 0 else scale
-    return {name: (clip * scale, gains[name]) for name, clip in clips.items()}
+    peak = scale * max(float(clip.abs().max()) for clip in clips.values())
+    return {name: (clip * scale, gains[name]) for name, clip in clips.items()}, min(1.0, _PEAK / peak) if peak else 1.0
 
 
 def joined(prompt: Tensor, follows: Tensor, rate: int) -> Tensor:

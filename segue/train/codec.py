@@ -142,7 +142,8 @@ class CodecTraining:
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:
         """Keep the first batches: the codebooks start by k-means on what the warmed-up encoder makes of them."""
-        self.starting_waves = torch.cat([batches(index)[0] for index in range(STARTING_BATCHES)])
+        if self.warm_steps >= 0:
+            self.starting_waves = torch.cat([batches(index)[0] for index in range(STARTING_BATCHES)])
 
     def amount(self, batch: Batch) -> tuple[float, float]:
         """Seconds of sound in a batch, and with padding."""

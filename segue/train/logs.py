@@ -76,13 +76,25 @@ def opened(folder: Path, step: int, describe: dict[str, Any], wandb: str | None 
             log.close()
 
 
+def complete_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `log.jsonl`; those that a kill cut short are passed over."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
 class JsonLines:
     """`log.jsonl`: a JSON object a line."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        kept = [json.dumps(line) for line in complete_lines(path) if line["step"] <= step] if path.exists() else []
         with written_file(path) as beside:
             beside.write_text("".join(line + "\n" for line in kept))
 
@@ -93,8 +105,11 @@ class JsonLines:
             line["speed"] = {name: float(f"{value:.4g}") for name, value in event.speed.items()}
         if event.note:
             line["note"] = event.note
-        with open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise SegueError(f"{self.path}: can't be written ({error.strerror}); check folder and space") from error
 
     def close(self) -> None:
         """Each line is on its own."""

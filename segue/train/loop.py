@@ -269,6 +269,8 @@ def _steps(
                 teller.tell("checkpoint", step, {}, keep=False)
             if stop and not last:
                 raise KeyboardInterrupt
+        if world.sums(float(asked_to_stop()))[0]:  # in the last step: what follows a training is not to begin
+            raise KeyboardInterrupt
         if patience.lowest_step not in (None, step):
             step = patience.lowest_step
             training.load_state_dict(state.load(folder, step)["training"])

@@ -14,7 +14,7 @@ from segue.evaluate import section
 from segue.evaluate.cache import Cache
 from segue.evaluate.generations import continuations, usable
 from segue.evaluate.measures import Figure
-from segue.evaluate.recordings import held_out
+from segue.evaluate.recordings import choose, held_out
 from segue.evaluate.section import Column, Player, Plot, Section, Table
 from segue.evaluate.suite import Context
 
@@ -44,6 +44,25 @@ def test_recordings_are_taken_in_turn_and_what_is_left_out_is_told(folder):
     assert len({one.group for one in apart}) == 4
     with pytest.raises(SegueError, match="none of 6 recordings is 60 s long"):
         held_out([folder], 10, 90.0, 0, 60.0)
+
+
+def test_a_recording_is_known_by_what_it_holds_too(folder, tmp_path_factory):
+    there = tmp_path_factory.mktemp("elsewhere") / folder.name
+    there.mkdir()
+    soundfile.write(there / "0.wav", tiny.sound(4.0, 77), tiny.RATE)
+    here, other = (held_out([place / "0.wav"], 1, 3.5, 0, 1.0)[0][0] for place in (folder, there))
+    assert here.item.id == other.item.id
+    assert here.identity[1] != other.identity[1] and here.identity[1] == here.digest[:16]
+
+
+def test_speakers_whose_recordings_are_all_too_short_are_refused(tmp_path):
+    rows = []
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", tiny.sound(0.6, number), tiny.RATE)
+        rows.append({"path": f"{number}.wav", "speaker": f"s{number % 2}"})
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SegueError, match="fewer than 2 speakers; give longer ones"):
+        choose([tmp_path], 4, 1.5, 0)
 
 
 def test_a_continuation_is_made_once(bundle, folder, tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ def test_units_that_name_the_kind_are_pure_and_tell_all():
     assert measures.purity(table) == 1.0 and measures.normalised_information(table) == pytest.approx(1.0)
     silent = measures.counts(torch.zeros_like(labels), labels)
     assert measures.normalised_information(silent) == pytest.approx(0.0, abs=1e-12)
+    assert math.isnan(measures.normalised_information(table[:, :1])), "one kind has no information"
     assert measures.purity(silent) == pytest.approx(float(torch.bincount(labels).max()) / len(labels))
 
 

@@ -38,7 +38,7 @@ def test_silence_has_no_loudness():
 
 def test_clips_of_a_recording_are_equally_loud_whatever_follows():
     prompt, truth, other = (torch.from_numpy(tiny.sound(2.0, seed)) for seed in range(3))
-    found = matched(
+    found, room = matched(
         prompt, truth, {"real": truth, "quiet": 0.2 * other, "loud": 3 * other, "short": other[:9000]}, RATE
     )
     cut = prompt.shape[0]
@@ -47,15 +47,20 @@ def test_clips_of_a_recording_are_equally_loud_whatever_follows():
     assert all(clip.shape == found["real"][0].shape and clip.abs().max() < 1 for clip, _ in found.values())
     assert all(clip[:cut].equal(found["real"][0][:cut]) for clip, _ in found.values()), "the same prompt to the bit"
     assert found["real"][1] == 0 and found["quiet"][1] - found["loud"][1] == pytest.approx(23.5, abs=0.1)
-    assert loudness(found["real"][0], RATE) == pytest.approx(LOUDNESS, abs=0.01)
+    assert loudness(found["real"][0], RATE) == pytest.approx(LOUDNESS, abs=0.01) and room == 1
+    click = truth.clone()
+    click[100] = 30.0
+    clicked, less = matched(prompt, truth, {"real": truth, "click": click}, RATE)
+    assert clicked["real"][0].equal(found["real"][0]) and 0 < less < 1
+    assert float(less * clicked["click"][0].abs().max()) == pytest.approx(0.98, abs=1e-4)
 
 
 def test_silence_is_left_silent_and_whispers_are_not_blown_up():
     prompt, truth = (torch.from_numpy(tiny.sound(1.0, seed)) for seed in range(2))
-    found = matched(prompt, truth, {"nothing": torch.zeros(RATE), "whisper": 0.02 * truth}, RATE)
+    found, _ = matched(prompt, truth, {"nothing": torch.zeros(RATE), "whisper": 0.02 * truth}, RATE)
     assert found["nothing"][1] == 0 and found["nothing"][0][RATE:].abs().max() == 0
     assert found["whisper"][1] == MOST_GAIN_DB
-    silent = matched(torch.zeros(100), torch.zeros(100), {"real": torch.zeros(100)}, RATE)
+    silent, _ = matched(torch.zeros(100), torch.zeros(100), {"real": torch.zeros(100)}, RATE)
     assert silent["real"][0].equal(torch.zeros(200))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 import sys
 import types
 
@@ -118,3 +119,15 @@ def test_without_a_terminal_there_is_a_line_a_validation(monkeypatch):
     lines = shown(monkeypatch, False, 400).strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("coarse stage: step 62/100  loss 3.125  held out 3.500")
     assert lines[0].endswith("0:00:07 done, 0:01:16 left")
+
+
+def test_torn_lines_are_passed_over_and_a_full_disk_is_one_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "kind": "train"}\n{"step": 2, "speed": {"a": 1}\n[3]\n')
+    assert [line["step"] for line in logs.complete_lines(path)] == [1]
+    lines = logs.JsonLines(path, 5)
+    lines.write(event(3))
+    assert [line["step"] for line in logs.complete_lines(path)] == [1, 3]
+    lines.path = pathlib.Path("/dev/full")
+    with pytest.raises(SegueError, match="/dev/full: can't be written"):
+        lines.write(event(4))

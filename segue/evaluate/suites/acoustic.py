@@ -102,7 +102,7 @@ def _again(context: Context, number: int) -> Again:
     wave = recording.wave(rate)
     key = {
         "bundle": bundle.fingerprint,
-        "recording": recording.item.id,
+        "recording": recording.identity,
         "samples": len(wave),
         **bundle.manner.told(),
     }

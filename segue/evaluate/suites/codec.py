@@ -150,7 +150,7 @@ def _made(context: Context, number: int, wave: Tensor, count: int) -> Tensor:
     bundle = context.bundle
     key = {
         "codec": bundle.fingerprints["codec"],
-        "recording": context.recordings[number].item.id,
+        "recording": context.recordings[number].identity,
         "samples": len(wave),
         "codebooks": count,
     }

@@ -181,7 +181,7 @@ def _own(context: Context, missing: dict[str, str]) -> list[PairSet]:
         recordings = _long_ones(context)
         key = {
             "of": "made pairs",
-            "recordings": [[one.item.id, one.seconds] for one in recordings],
+            "recordings": [[one.identity, one.seconds] for one in recordings],
             "limit": PAIRS_OF_A_KIND,
             "seed": context.seed,
         }
