@@ -5,6 +5,7 @@ Waves are (N,) mono at a model's rate; tokens are a TokenStore in memory.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,20 +47,28 @@ class HeldOut:
     only_examples: bool = False
 
     def waves(self, sample_rate: int, effort: Effort, check: str = "read") -> list[Tensor]:
-        """The recordings' middles, (N,) each; those that can't be read are left out.
+        """The recordings' middles, (N,) each; a warning tells of those that can't be read.
 
         Raises:
             SegueError: if none can be read.
         """
-        waves, reason = [], ""
+        waves: list[Tensor] = []
+        reasons: list[str] = []
         for group in effort.all_of(check, list(groups(self.items, 1))):
             for item, sound in shards.sounds(group):
                 try:
                     waves.append(_middle(item, sound, sample_rate))
                 except SegueError as error:
-                    reason = str(error)
+                    reasons.append(str(error))
         if not waves:
-            raise SegueError(f"--data: no recording in it can be used ({reason})")
+            raise SegueError(
+                f"--data: no recording in it can be used ({reasons[-1] if reasons else 'no time for any'})"
+            )
+        if reasons:
+            warnings.warn(
+                f"--data: {len(reasons)} of {len(reasons) + len(waves)} recordings can't be used, such as {reasons[0]}",
+                stacklevel=2,
+            )
         return waves
 
     def tokens(self, semantic: SemanticTokenizer, codec: Codec, effort: Effort) -> TokenStore:

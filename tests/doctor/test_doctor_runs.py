@@ -14,6 +14,7 @@ from segue import parts, recipes
 from segue.artifact import Part, artifact_folder, load_part
 from segue.config import to_disk
 from segue.data.corpus import tokenise
+from segue.doctor import heldout
 from segue.doctor.effort import Effort
 from segue.doctor.examine import examine, kind_of_target
 from segue.doctor.runs import differences, findings_on_run, read_run
@@ -177,3 +178,11 @@ def test_settings_that_differ_from_the_reference_are_named(trained):
     found = differences(read_run(trained / "coarse"))
     assert {"model.width", "train.batch_size", "train.crop_seconds"} <= set(found)
     assert "train.steps" not in found
+
+
+def test_held_out_sound_that_can_not_be_read_is_counted(tmp_path):
+    folder = tiny.corpus(tmp_path / "sound", 3, 2.0)
+    (folder / "bad.wav").write_bytes(b"no sound")
+    found = heldout.held_out([folder], 0)
+    with pytest.warns(UserWarning, match=r"1 of 4 recordings can't be used, such as .*bad\.wav"):
+        assert len(found.waves(16_000, Effort(60.0))) == 3
