@@ -87,7 +87,8 @@ def train_codec(
     limits = (config.weight_decay, config.gradient_clip, config.ema_decay)
     world = world or alone(device)
     training = CodecTraining(recipe.model, recipe.objective, *limits, config.seed, config.accumulate, world, begin)
-    if begin is None and config.steps <= warm_steps:
+    is_new = begin is None and not (out / "config.json").exists()
+    if is_new and config.steps <= warm_steps:
         raise SegueError(
             f"train.steps {config.steps}: the codebooks start after {warm_steps}; train longer, or set "
             "objective.warm_steps lower"

@@ -293,8 +293,6 @@ class Generation:
                 f"prompt: {self.prompt.semantic.shape[0]} semantic tokens and codes {tuple(self.prompt.codes.shape)}; "
                 f"expected {clock.semantic_frames} semantic for each ({books}, {clock.codec_frames}) codes"
             )
-        if self.content is not None and self.settings.system == "acoustic-only":
-            raise SegueError("system acoustic-only: it leaves out the content that is to be taken from the recording")
         if self.content is not None and self.content.shape[0] < self.cuts * clock.semantic_frames:
             have = self.content.shape[0] / self.models.semantic.frame_rate
             raise SegueError(f"seconds {self.seconds:g}: the recording has {have:g} s of whole frames; ask for less")
