@@ -121,7 +121,8 @@ def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray
     """Samples (N, channels) at `file_rate` as a mono (M,) wave at `sample_rate`; floats beyond full scale, which models
     know nothing of, are scaled down to it."""
     samples = samples.astype(np.float32, copy=False)
-    samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
+    peak = float(np.abs(samples).max(initial=0.0))
+    samples = samples / peak if peak > 1.0 else samples
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     if file_rate != sample_rate:
         mono = soxr.resample(mono, file_rate, sample_rate)

@@ -324,7 +324,7 @@ def _clips(data: SoundData, config: TrainConfig, sample_rate: int) -> tuple[Clip
     def clips(
         folders: Sequence[Path], seed: int, files: Callable[[Path], bool], weights: Sequence[float] | None
     ) -> Clips:
-        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, weights or None, files)
+        return Clips(folders, sample_rate, config.crop_seconds, config.batch_size, seed, weights, files)
 
     if data.valid:
         held = clips(data.valid, config.seed + 1, everything, None if len(data.valid) == 1 else data.weights)

@@ -407,6 +407,8 @@ def test_the_prompt_itself_is_never_overwritten(cli, bundle_folder, speech, tmp_
         (("train", "codec", "--stepz", 1), "No such option: --stepz"),
         (("continue", "x.wav", "--seconds", "long"), "Invalid value for '--seconds'"),
         (("listen", "mak"), "Did you mean 'make'"),
+        (("doctor", "--seed", "-1"), "Invalid value for '--seed'"),
+        (("listen", "score", "x", "--seed", "-1"), "Invalid value for '--seed'"),
     ],
 )
 def test_a_usage_error_is_one_line(cli, arguments, said):

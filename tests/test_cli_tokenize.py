@@ -97,3 +97,10 @@ def test_a_full_disk_is_refused_and_nothing_is_half_written(cli, tmp_path, bundl
         outcome = cli("tokenize", places[0], "--out", tmp_path / "store", "--bundle", bundle_folder)
     refused(outcome, "check folder and space")
     assert not list((tmp_path / "store").glob("*.parquet")) and not list((tmp_path / "store").glob("*.part"))
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan"])
+def test_no_hours_are_refused(cli, tmp_path, bundle_folder, hours):
+    sound = tiny.corpus(tmp_path / "sound", 1, 1.0)
+    told = cli("tokenize", sound, "--out", tmp_path / "store", "--bundle", bundle_folder, "--hours", hours)
+    assert told.code == 2 and "more than 0" in told.err and not (tmp_path / "store").exists()

@@ -187,11 +187,16 @@ def train_semantic(
 
 def _encoder(reference: str) -> str:
     """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`."""
+    name, mark, block = reference.partition("@")
+    folder = _bundled(name) / "semantic"
+    return f"{folder}{mark}{block}" if folder.is_dir() else reference
+
+
+def _bundled(name: str) -> Path:
+    """The folder of a bundle that comes with Segue, or the one named."""
     from segue.bundle import BUNDLED, bundled_names
 
-    name, mark, block = reference.partition("@")
-    folder = (BUNDLED / name if name in bundled_names() else Path(name)) / "semantic"
-    return f"{folder}{mark}{block}" if folder.is_dir() else reference
+    return BUNDLED / name if name in bundled_names() else Path(name)
 
 
 InitStage = Annotated[
@@ -244,14 +249,13 @@ def _beginning(name: str | None, role: str, keep_tokens: bool) -> Beginning | No
         SegueError: if there is none, or tokens are to be kept of nothing.
     """
     from segue.artifact import artifact_folder, load_part
-    from segue.bundle import BUNDLED, bundled_names
     from segue.lm.begin import Beginning
 
     if name is None:
         if keep_tokens:
             raise SegueError("--keep-tokens: there are no weights to keep them of; name some with --init")
         return None
-    folder = BUNDLED / name if name in bundled_names() else Path(name)
+    folder = _bundled(name)
     part = load_part(folder / role if (folder / role).is_dir() else artifact_folder(folder))
     return Beginning(part, keep_tokens)
 

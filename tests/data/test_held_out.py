@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
+
 import tiny
 
 from segue.data.held_out import held_out, splits
@@ -20,13 +23,7 @@ def folder(place, names):
 def names(count, kept):
     """So many names of files that are held out, or are not."""
     found = (f"x{number}.wav" for number in range(10_000))
-    return [name for name, _ in zip((n for n in found if held_out_name(n) == kept), range(count), strict=False)]
-
-
-def held_out_name(name):
-    from pathlib import Path
-
-    return held_out(Path(name))
+    return list(islice((name for name in found if held_out(Path(name)) == kept), count))
 
 
 def test_a_folder_that_can_hold_nothing_out_is_trained_on_whole(tmp_path):
