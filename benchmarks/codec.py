@@ -10,7 +10,8 @@ mode at 48 kHz and SI-SDR; the others are made for speech. The reference is what
 rate, so that lost bandwidth above it does not count.
 
 The files are the first `--limit` of at least three seconds, taken in turn from each source, so that no source leads;
-of a longer one the `--seconds` in its middle. Means come with a 95 % interval: bootstrap over files.
+of a longer one the `--seconds` in its middle. Codes are those of the encoder, and refined as in a file. Means come with
+a 95 % interval: bootstrap over files.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -191,6 +193,11 @@ def summary(scores: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
     return {**means, "ci95": intervals, "measured": {name: len(values) for name, values in found.items()}}
 
 
+def taken(row: dict[str, Any]) -> str:
+    """How many codebooks, and whether their codes were refined."""
+    return f"{row['codebooks']}{', refined' if row['refinement'] else ''}"
+
+
 def quality_table(title: str, kind: Kind, rows: list[dict[str, Any]]) -> Table:
     """Mean and interval by bitrate, and for speech the published codec to beat."""
     names = KINDS[kind]
@@ -203,7 +210,7 @@ def quality_table(title: str, kind: Kind, rows: list[dict[str, Any]]) -> Table:
             inside = row["ci95"][name]
             spread = f" ({inside[0]:.2f}, {inside[1]:.2f})" if inside else ""
             cells.append(NOT_MEASURED if row[name] is None else f"{row[name]:.2f}{spread}")
-        table.add_row(str(row["codebooks"]), f"{row['kbit_s']:g}", *cells)
+        table.add_row(taken(row), f"{row['kbit_s']:g}", *cells)
     for number, reference in enumerate(REFERENCES if kind == "speech" else (), start=1):
         for row in reference["rows"]:
             cells = [f"{row[name]:.2f}" if name in row else "-" for name in names]
@@ -246,6 +253,9 @@ def main(
     codec_path: Annotated[Path, typer.Option("--codec", help="A codec artifact.")] = BUNDLED / "codec",
     codebooks: Annotated[list[int] | None, typer.Option(help="Codebooks to use; give it again for more.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Sequences of codes weighed in a frame; as in files.")] = None,
+    refine: Annotated[
+        list[int] | None, typer.Option(help="Rounds of refinement; give it again for more. 0, and as in files.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Files that are scored.")] = 10,
     seconds: Annotated[float, typer.Option(min=1, help="Of each file, from its middle.")] = 20.0,
     shortest: Annotated[float, typer.Option(min=1, help="Leave out files of fewer seconds.")] = SHORTEST_SECONDS,
@@ -259,6 +269,7 @@ def main(
     codec = SoundStream.from_part(part)
     rate, bits = codec.sample_rate, math.log2(codec.codebook_size)
     counts = codebooks or [q for q in CODEBOOKS if q <= codec.num_codebooks] or [codec.num_codebooks]
+    every_rounds = refine or sorted({0, file.refinement_of(codec)})
     names, ready, paths = KINDS[kind], measures(kind, rate), choose(folder, limit, shortest)
     originals: list[dict[str, Any]] = []
     per_file: list[dict[str, Any]] = []
@@ -270,10 +281,11 @@ def main(
             if "distillmos" in ready:
                 original_only = {"distillmos": ready["distillmos"]}
                 originals.append(score(original_only, wave.numpy(), wave.numpy())[0])
-            for count in counts:
-                made = file.decode(codec, file.encode(codec, wave, count, candidates))
+            for count, rounds in product(counts, every_rounds):
+                made = file.decode(codec, file.encode(codec, wave, count, candidates, rounds))
                 values, failed = score(ready, wave.numpy(), made.numpy())
-                row = {"file": path.name, "codebooks": count, **{n: round(v, 4) for n, v in values.items()}}
+                row = {"file": path.name, "codebooks": count, "refinement": rounds}
+                row |= {name: round(value, 4) for name, value in values.items()}
                 per_file.append(row | ({"failed": failed} if failed else {}))
         told(len(paths), len(paths))
         told = count_bar(progress, "codebooks")
@@ -286,11 +298,13 @@ def main(
 
         health = codebook_health(codec, waves())
     rows = []
-    for count in counts:
-        means = summary([row for row in per_file if row["codebooks"] == count], names)
+    for count, rounds in product(counts, every_rounds):
+        mine = [row for row in per_file if (row["codebooks"], row["refinement"]) == (count, rounds)]
+        means = summary(mine, names)
         weighed = file.candidates_of(codec, count) if candidates is None else candidates
         bit_rate = round(count * bits * codec.frame_rate / 1000, 3)
-        rows.append({"codebooks": count, "kbit_s": bit_rate, "candidates": weighed, **means})
+        how = {"codebooks": count, "kbit_s": bit_rate, "candidates": weighed, "refinement": rounds}
+        rows.append({**how, **means})
 
     console = Console(width=max(Console().width, 130), highlight=False)
     budget = {key: part.card.get(key) for key in BUDGET}
@@ -308,7 +322,7 @@ def main(
         console.print(f"{COLUMNS[name]} {NOT_MEASURED}: {why}.")
     unscored = [row for row in per_file if "failed" in row]
     for row in unscored:
-        console.print(f"left out: {row['file']}, {row['codebooks']} codebooks: {row['failed']}", markup=False)
+        console.print(f"left out: {row['file']}, {taken(row)} codebooks: {row['failed']}", markup=False)
     console.print(health_table(health, codec.codebook_size))
     if json_out:
         figures = {

@@ -4,6 +4,7 @@
 
 wave (1, N) -> codes -> wave, the same seconds of noise for everyone, each at its own sample rate. Peers are built from
 `transformers` (extra `pretrained`) at their published sizes with random weights: time does not depend on the weights.
+Files are coded as `segue encode` does it, with a search and refinement, which streams and stages do without.
 After a warm-up, every repeat runs every codec once, so that a busy moment hits all; ratios are taken within a repeat.
 Weight normalisation is folded into the weights everywhere, and denormal numbers are flushed to zero, in the peers'
 favour.
@@ -41,6 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segue.artifact import check_writable, load_part
 from segue.bundle import BUNDLED
+from segue.codec import file
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 
@@ -48,6 +50,8 @@ Clock = Literal["wall", "cpu"]
 
 PEERS = ("encodec", "dac", "mimi")
 STREAM_SECONDS = 0.02
+FILED = (12, 3)
+"""Codebooks of the files that are written."""
 PRODUCTS = {"as in the codec": (1000, 256, 768), "square": (1024, 1024, 1024)}
 """Matrix products (rows, inner, columns) of which the faster one sets the floor."""
 
@@ -121,6 +125,15 @@ def streamed(codec: SoundStream, seconds: float) -> Subject | None:
             stream.flush()
 
     return Subject("segue, 20 ms at a time", codec.sample_rate, whole.kbit_s, whole.parameters, encode, decode)
+
+
+def filed(codec: SoundStream, seconds: float, count: int) -> Subject:
+    """The codec as it writes files: codes searched for where they are few, and refined."""
+    wave = noise(seconds, codec.sample_rate)[0]
+    coded = file.encode(codec, wave, count)
+    name = f"segue, file of {count} codebook{'s' if count > 1 else ''}"
+    encode, decode = (lambda: file.encode(codec, wave, count)), (lambda: file.decode(codec, coded))
+    return Subject(name, codec.sample_rate, coded.bit_rate / 1000, size(codec), encode, decode)
 
 
 def peer(name: str, seconds: float) -> Subject:
@@ -316,7 +329,9 @@ def main(
     flushed = torch.set_flush_denormal(True)
     try:
         with torch.inference_mode():
-            maybe = [ours(codec, seconds), streamed(codec, seconds), *(peer(name, seconds) for name in peers or PEERS)]
+            files = [filed(codec, seconds, count) for count in FILED if count <= codec.num_codebooks]
+            maybe = [ours(codec, seconds), streamed(codec, seconds), *files]
+            maybe += [peer(name, seconds) for name in peers or PEERS]
             measured = compare([subject for subject in maybe if subject], seconds, repeats, clock)
     finally:
         torch.set_num_threads(before)

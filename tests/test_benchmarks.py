@@ -70,7 +70,8 @@ def figures_of_speech(codec_folder, sounds, tmp_path, **options) -> dict:
 def test_quality_of_speech(codec_folder, sounds, tmp_path, scorers, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "distillmos", None)
     figures = figures_of_speech(codec_folder, sounds, tmp_path)
-    assert [(row["codebooks"], row["kbit_s"]) for row in figures["rows"]] == [(1, 0.2), (12, 2.4)]
+    rows = [(row["codebooks"], row["kbit_s"], row["refinement"]) for row in figures["rows"]]
+    assert rows == [(1, 0.2, 0), (1, 0.2, 6), (12, 2.4, 0), (12, 2.4, 6)]
     for row in figures["rows"]:
         assert 1 <= row["pesq_wb"] <= 4.7 and 1 <= row["visqol"] <= 5 and row["si_sdr_db"] < 100
         assert row["distillmos"] is None and row["measured"]["distillmos"] == 0
@@ -79,10 +80,10 @@ def test_quality_of_speech(codec_folder, sounds, tmp_path, scorers, monkeypatch,
     assert figures["data"].endswith("/sounds") and figures["settings"]["shortest"] == 3.0
     assert figures["training"] == {"steps": 7, "hours_seen": 0.5, "training_seconds": 3}
     assert len(figures["health"]) == 12 and figures["health"][0]["frames"] == 2 * 75
-    assert [row["file"] for row in figures["per_file"]] == ["clip000.wav"] * 2
+    assert [row["file"] for row in figures["per_file"]] == ["clip000.wav"] * 4
     assert figures["versions"]["pesq"] and "distillmos" in figures["versions"]
     shown = capsys.readouterr().out
-    assert "not measured" in shown and "Lyra v2 [2]" in shown and "not in this run" in shown
+    assert "not measured" in shown and "12, refined" in shown and "Lyra v2 [2]" in shown and "not in this run" in shown
     assert "7 steps, 0.5 h of sound, 0 min of training" in shown
 
 
@@ -108,7 +109,7 @@ def test_piano_is_scored_by_what_is_made_for_it(codec_folder, sounds, tmp_path, 
     out = tmp_path / "figures.json"
     quality.main(sounds, "piano", codec_folder, [12], limit=1, seconds=1.0, health_limit=1, json_out=out)
     row = json.loads(out.read_text())["rows"][0]
-    assert set(row) == {"codebooks", "kbit_s", "candidates", "visqol", "si_sdr_db", "ci95", "measured"}
+    assert set(row) == {"codebooks", "kbit_s", "candidates", "refinement", "visqol", "si_sdr_db", "ci95", "measured"}
     assert "Lyra" not in capsys.readouterr().out
 
 

@@ -125,7 +125,7 @@ def quality(world: World, name: str = "codec-speech.json") -> Path:
         "settings": {"seconds": 20.0},
         "data": "speech/valid",
         "files": ["a", "b"],
-        "rows": [row],
+        "rows": [row, row | {"refinement": 6, "pesq_wb": 2.5}],
         "original": {"distillmos": 4.04},
         "references": [lyra],
         "not_measured": {"stoi": "no package"},
@@ -170,7 +170,10 @@ def test_figures_stand_with_their_source(world):
     made, told = world.make()
     assert "| 12 | 2.4 | 2.35 (2.11, 2.56) |" in made["codec"] and "| Lyra v2 [1] | 6 | 2.81 |" in made["codec"]
     assert "(../../results/codec-speech.json)" in made["codec"] and "codec-speech.json" not in told
-    assert "2 files of speech/valid" in made["codec"] and "STOI was not measured: no package." in made["codec"]
+    assert "| 12, refined | 2.4 | 2.50 (2.11, 2.56) |" in made["codec"]
+    notes = " ".join(made["codec"].split())  # as they are before lines are broken
+    assert "2 files of speech/valid" in notes and "STOI was not measured: no package." in notes
+    assert "Refined, as files are: fitted to the sound" in notes
     assert "| full | 1.26 (1.24, 1.29) |" in made["speech"] and "acoustic-only" not in made["speech"]
     assert "WER" not in made["speech"], "a column without any figure is left out"
     assert f"(../../results/{REPORT}/baselines.json)" in made["speech"] and "17 recordings of" in made["speech"]
@@ -320,7 +323,8 @@ def test_the_command_writes_cards_and_readme_and_says_what_it_left_out(world):
     assert "codec-piano.json: not there" in done.stderr and "codec-speech.json" not in done.stderr
     readme = (world.root / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("after\n") and "old 1.23" not in readme
-    assert "| 2.4 kbit/s (12 codebooks) | 2.35 | - |" in readme and f"Speed of the codec: {NOT_YET}" in readme
+    assert "| 2.4 kbit/s (12 codebooks) | 2.35 | - |" in readme
+    assert "| 2.4 kbit/s (12 codebooks, refined) | 2.50 | - |" in readme and f"Speed of the codec: {NOT_YET}" in readme
 
 
 def test_the_readme_quotes_the_baselines(world):

@@ -11,6 +11,7 @@ import tiny
 from segue import audio
 from segue.bundle import BUNDLED, codec_part
 from segue.codec.file import CodedAudio, read_codes, to_bytes, write_codes
+from segue.codec.refinement import ROUNDS
 
 
 def refused(outcome, folder, about: str) -> None:
@@ -58,6 +59,17 @@ def test_few_codes_are_searched_for_unless_it_is_said(cli, tmp_path, bundle_fold
     assert made[1] != made[4] and made[None] == made[usual]
 
 
+def test_codes_are_refined_unless_it_is_said(cli, tmp_path, bundle_folder, speech):
+    made, waves = {}, {}
+    for rounds in (None, 0, ROUNDS):
+        out, wave = tmp_path / f"{rounds}.segue", tmp_path / f"{rounds}.wav"
+        more = ("--bundle", bundle_folder, *(() if rounds is None else ("--refine", rounds)))
+        assert cli("encode", speech, "--out", out, *more).code == 0
+        assert cli("reconstruct", speech, "--out", wave, *more).code == 0
+        made[rounds], waves[rounds] = out.read_bytes(), wave.read_bytes()
+    assert made[None] == made[ROUNDS] != made[0] and waves[None] == waves[ROUNDS] != waves[0]
+
+
 def test_both_tell_size_and_rates(cli, tmp_path, bundle_folder, speech):
     out = tmp_path / "x.segue"
     encoded = cli("encode", speech, "--out", out, "--bundle", bundle_folder, "--codebooks", 6)
@@ -76,6 +88,7 @@ def test_both_tell_size_and_rates(cli, tmp_path, bundle_folder, speech):
         ("out.segue", ("--codebooks", 0), "num_codebooks 0"),
         ("out.segue", ("--codebooks", 13), "num_codebooks 13"),
         ("out.segue", ("--candidates", 0), "candidates 0"),
+        ("out.segue", ("--refine", -1), "refinement of -1 rounds: 0 to 1000"),
         ("out.segue", ("--threads", 0), "--threads 0"),
         ("out.segue", ("--bundle", "speach"), "bundle speach"),
     ],

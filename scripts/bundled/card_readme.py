@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from card_markdown import NOTHING, joined, link, number, paragraph, table
-from card_results import NOT_YET, Shelf, cell
+from card_results import NOT_YET, Shelf, cell, refined
 
 from segue.artifact import joint_fingerprint, read_json
 from segue.bundle import load_parts
@@ -76,7 +76,7 @@ def _codec(shelf: Shelf, fingerprint: str) -> str:
     try:
         rows = [
             [
-                f"{row['kbit_s']:g} kbit/s ({row['codebooks']} codebooks)",
+                f"{row['kbit_s']:g} kbit/s ({row['codebooks']} codebooks{refined(row)})",
                 *(number(row.get(key), decimals) for key, (_, decimals) in CODEC.items()),
             ]
             for row in found["rows"]

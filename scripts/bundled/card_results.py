@@ -127,12 +127,16 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
     try:
         rows, settings = found["rows"], found["settings"]
         names = [key for key in QUALITY if any(row.get(key) is not None for row in rows)]
-        lines = [[f"{row['codebooks']}", f"{row['kbit_s']:g}", *_cells(row, names, QUALITY)] for row in rows]
+        lines = [
+            [f"{row['codebooks']}{refined(row)}", f"{row['kbit_s']:g}", *_cells(row, names, QUALITY)] for row in rows
+        ]
         place = f" of {found['data']}" if found.get("data") else ""
         notes = [f"{len(found['files'])} files{place}, at most {settings['seconds']:g} s of each. {INTERVALS}"]
-        searched = [f"{row['codebooks']}" for row in rows if row.get("candidates", 1) > 1]
+        searched = dict.fromkeys(f"{row['codebooks']}" for row in rows if row.get("candidates", 1) > 1)
         if searched:
             notes.append(f"With {' and '.join(searched)} codebooks codes are searched for, as in a file.")
+        if any(row.get("refinement") for row in rows):
+            notes.append("Refined, as files are: fitted to the sound through the decoder before they are coded.")
         if found.get("original"):
             notes.append(f"DistillMOS of the originals: {number(found['original']['distillmos'], 2)}.")
         for index, reference in enumerate(found.get("references", ()), start=1):
@@ -147,6 +151,11 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
         raise _unknown(shelf.folder / name, error) from error
     header = ["codebooks", "kbit/s", *(QUALITY[key][0] for key in names)]
     return joined(heading, table(header, lines), paragraph(" ".join([*notes, shelf.source(name)])))
+
+
+def refined(row: dict[str, Any]) -> str:
+    """Whether a row's codes were refined, after how many codebooks they are of."""
+    return ", refined" if row.get("refinement") else ""
 
 
 def _health(layers: list[dict[str, Any]]) -> str:

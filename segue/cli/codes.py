@@ -10,10 +10,18 @@ import typer
 from segue import audio
 from segue.artifact import check_writable
 from segue.bundle import BUNDLED, bundled_names, codec_part, load
-from segue.cli.options import BundleOption, CandidatesOption, ThreadsOption, check_out, notes_of, use_threads
+from segue.cli.options import (
+    BundleOption,
+    CandidatesOption,
+    RefineOption,
+    ThreadsOption,
+    check_out,
+    notes_of,
+    use_threads,
+)
 from segue.codec import file
 from segue.errors import SegueError
-from segue.terminal import err
+from segue.terminal import bars, count_bar, err
 
 
 def encode(
@@ -21,6 +29,7 @@ def encode(
     out: Annotated[Path, typer.Option("--out", help="File of codes to write: X.segue.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
     candidates: CandidatesOption = None,
+    refine: RefineOption = None,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:
@@ -30,7 +39,9 @@ def encode(
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
     notes_of(recording)
-    coded = file.encode(loaded.codec, recording.wave, codebooks, candidates)
+    with bars() as progress:
+        told = count_bar(progress, "refining", "rounds")
+        coded = file.encode(loaded.codec, recording.wave, codebooks, candidates, refine, told)
     file.write_codes(out, coded)
     err.print(_figures(out, out.stat().st_size, coded))
 

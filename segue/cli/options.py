@@ -45,6 +45,15 @@ CandidatesOption = Annotated[
         "else 1. More take longer."
     ),
 ]
+RefineOption = Annotated[
+    int | None,
+    typer.Option(
+        "--refine",
+        metavar="ROUNDS",
+        help="Rounds in which the codes are fitted to the sound through the decoder: 6 by default, several times "
+        "slower than 0, which takes them as the encoder has them.",
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]
 
 

@@ -21,6 +21,7 @@ from segue.cli.options import (
     BundleOption,
     CandidatesOption,
     DeviceOption,
+    RefineOption,
     ThreadsOption,
     check_out,
     choose_device,
@@ -34,7 +35,7 @@ from segue.generate.acoustic import StageProgress
 from segue.generate.continuation import DECODERS, ITERATIONS, SYSTEMS, Generation
 from segue.generate.options import Options, check_num
 from segue.generate.repetition import LOOPS_FROM, Repetition
-from segue.terminal import bars, err, say, stage_bars
+from segue.terminal import bars, count_bar, err, say, stage_bars
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="File to write; with --stream, - is standard output.", allow_dash=True)
@@ -146,6 +147,7 @@ def reconstruct(
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     codebooks: Annotated[int | None, typer.Option(help="1 to as many as the codec has; all by default.")] = None,
     candidates: CandidatesOption = None,
+    refine: RefineOption = None,
     bundle: BundleOption = "speech",
     threads: ThreadsOption = None,
 ) -> None:
@@ -155,7 +157,9 @@ def reconstruct(
     loaded = load(bundle)
     recording = audio.read(source, loaded.sample_rate)
     notes_of(recording)
-    coded = file.encode(loaded.codec, recording.wave, codebooks, candidates)
+    with bars() as progress:
+        told = count_bar(progress, "refining", "rounds")
+        coded = file.encode(loaded.codec, recording.wave, codebooks, candidates, refine, told)
     audio.write(out, file.decode(loaded.codec, coded), loaded.sample_rate)
     rate = f"{coded.bit_rate / 1000:.1f} kbit/s ({coded.num_codebooks} codebooks)"
     err.print(f"{out}: {recording.seconds:.2f} s at {rate}")

@@ -37,7 +37,9 @@ from torch import Tensor
 import segue
 from segue import units
 from segue.artifact import written_file
-from segue.codec.seam import Codec
+from segue.codec.refinement import ROUNDS, Watch, refined_latent
+from segue.codec.seam import Codec, checked_count
+from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 
 SUFFIX = ".segue"
@@ -118,7 +120,14 @@ class CodedAudio:
         }
 
 
-def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candidates: int | None = None) -> CodedAudio:
+def encode(
+    codec: Codec,
+    wave: Tensor,
+    num_codebooks: int | None = None,
+    candidates: int | None = None,
+    refinement: int | None = None,
+    watch: Watch | None = None,
+) -> CodedAudio:
     """A wave at the codec's sample rate as codes.
 
     Args:
@@ -126,16 +135,31 @@ def encode(codec: Codec, wave: Tensor, num_codebooks: int | None = None, candida
         wave: (N,).
         num_codebooks: q; all by default.
         candidates: as of the codec seam; by default those of `candidates_of`.
+        refinement: rounds in which the latent is fitted to the wave through the decoder (`segue.codec.refinement`);
+            by default those of `refinement_of`.
+        watch: told of each round.
 
     Raises:
-        SegueError: if the wave is not a finite float (N,), N >= 1, the codec lacks so many codebooks, or candidates
-            are not 1 to 64.
+        SegueError: if the wave is not a finite float (N,), N >= 1, the codec lacks so many codebooks, candidates
+            are not 1 to 64 or rounds not 0 to 1000, or the codec is one that can't be refined.
     """
     candidates = candidates_of(codec, num_codebooks) if candidates is None else candidates
-    codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]
+    rounds = refinement_of(codec) if refinement is None else refinement
+    if rounds == 0:
+        codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]
+    elif isinstance(codec, SoundStream):
+        count = checked_count(codec, num_codebooks, candidates)
+        codes = codec.quantizer.encode_latent(refined_latent(codec, wave, rounds, watch), count, candidates)[0]
+    else:
+        raise SegueError(f"refinement of {rounds} rounds: only Segue's own codecs have what it needs; ask for 0")
     return CodedAudio(
         codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.codes_fingerprint
     )
+
+
+def refinement_of(codec: Codec) -> int:
+    """Rounds by which a file's codes are refined: 6, and 0 of codecs that are not Segue's own."""
+    return ROUNDS if isinstance(codec, SoundStream) else 0
 
 
 def candidates_of(codec: Codec, num_codebooks: int | None) -> int:

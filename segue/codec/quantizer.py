@@ -199,15 +199,18 @@ class ResidualQuantizer(nn.Module):
             residual = residual - layer.embed(layer.nearest(projected))
 
     def encode(self, features: Tensor, num_codebooks: int, candidates: int = 1) -> Tensor:
-        """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers.
+        """Features (B, T, D) -> codes (B, q, T) of the first `num_codebooks` layers, as `encode_latent` takes them."""
+        return self.encode_latent(self.narrow(features), num_codebooks, candidates)
+
+    def encode_latent(self, latent: Tensor, num_codebooks: int, candidates: int = 1) -> Tensor:
+        """Latent (B, T, L) -> codes (B, q, T) of the first `num_codebooks` layers.
 
         Args:
-            features: (B, T, D).
+            latent: (B, T, L), what `narrow` makes of features.
             num_codebooks: q.
             candidates: 1: each layer takes the code nearest to what is left. More: so many sequences of codes are
                 carried from layer to layer, and the one whose sum ends nearest to the latent is taken.
         """
-        latent = self.narrow(features)
         residual, codes = latent, []
         for module in self.layers[:num_codebooks]:
             layer: CodebookLayer = module  # type: ignore[assignment]

@@ -22,6 +22,7 @@ from published import KINDS, SIZE, classes, save_models
 from safetensors.torch import load_file, save_file
 
 from segue.bundle import load_codec
+from segue.codec import file
 from segue.codec.pretrained import PretrainedCodec, read_part
 from segue.errors import SegueError
 from segue.published import Reference
@@ -220,6 +221,13 @@ def test_fewer_codebooks(folders, codecs, kind):
     for count in (0, codec.num_codebooks + 1):
         with pytest.raises(SegueError, match=f"{count} codebooks are asked for, this model has 1 to"):
             load_codec(f"hf:{folders[kind]}@{count}")
+
+
+def test_their_files_are_not_refined(codec):
+    wave = sounds(codec.sample_rate)[0]
+    assert torch.equal(file.encode(codec, wave).codes, codec.encode(wave[None])[0])
+    with pytest.raises(SegueError, match="only Segue's own codecs"):
+        file.encode(codec, wave, refinement=1)
 
 
 def test_a_reference_is_taken_apart(tmp_path):
