@@ -29,6 +29,9 @@ from segue.errors import SegueError
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MINIMUM_SECONDS = 0.1
 SILENCE_DB = -80.0
+FLOOR_DB = -100.0
+LEVEL_SECONDS = 0.02
+"""Of a frame whose level is told."""
 LOWEST_RATE = 1000
 """Of sound that is read, in Hz: below it stands a header that is wrong, or kHz."""
 _OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)
@@ -127,6 +130,14 @@ def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray
     if file_rate != sample_rate:
         mono = soxr.resample(mono, file_rate, sample_rate)
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def levels_db(wave: Tensor, sample_rate: int) -> np.ndarray:
+    """Level of each whole frame of 20 ms in dB re full scale, not below `FLOOR_DB`: (frames,)."""
+    size = max(1, round(LEVEL_SECONDS * sample_rate))
+    frames = wave[: len(wave) // size * size].double().reshape(-1, size)
+    power = frames.square().mean(1).clamp(min=10 ** (FLOOR_DB / 10))
+    return np.asarray((10 * power.log10()).cpu().numpy())
 
 
 def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int) -> np.ndarray:

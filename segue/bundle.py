@@ -96,7 +96,9 @@ class Bundle:
     def continue_audio(
         self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
     ) -> Continuation:
-        """Go on with a recording: all of it at once; `continuation` does so chunk by chunk.
+        """Go on with a recording: all of it at once, the most fitting of the tries that the bundle makes by itself.
+
+        `continuation` does so chunk by chunk, and makes one try unless more are asked for.
 
         Args:
             wave: the prompt, (N,) or (N, channels); all of it is used.
@@ -110,6 +112,8 @@ class Bundle:
         Raises:
             SegueError: if the prompt is empty, too short, silent or not finite, or an option is out of range.
         """
+        if options.get("tries") is None:
+            options["tries"] = self.manner.tries
         return self.continuation(wave, sample_rate, seconds, **options).run()
 
     @torch.no_grad()

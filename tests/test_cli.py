@@ -17,6 +17,7 @@ import torch
 from segue import audio
 from segue.artifact import load_part
 from segue.bundle import load
+from segue.generate.tries import TRIES_APART
 
 PROMPT = ("--prompt-seconds", "1", "--seconds", "0.4")
 KEYS = {
@@ -109,6 +110,8 @@ def test_a_bad_recording_is_not_reconstructed(cli, tmp_path, bundle_folder, kind
         (("--seconds", "1e9"), "seconds 1e+09"),
         (("--num", "0"), "num 0"),
         (("--num", "100000000"), "num 100000000"),
+        (("--tries", "0"), "tries 0: 1 to 100"),
+        (("--num", "500", "--tries", "4"), "num 500 of 4 tries each"),
         (("--engine", "fast"), "segue: engine fast"),
         (("--weights", "int4"), "segue: weights int4"),
         (("--seed", "-1"), "seed -1: 0 or more"),
@@ -197,6 +200,29 @@ def test_json_is_one_line_of_figures(cli, tmp_path, bundle_folder, speech):
     assert figures["seconds_made"] == [0.4] and figures["prompt_seconds"] == 1.0
     assert figures["wall_seconds"] > 0 and figures["real_time_factor"] > 0
     assert figures["bundle_fingerprint"] == load(bundle_folder).fingerprint
+
+
+def test_of_several_tries_one_is_kept(cli, tmp_path, bundle_folder, speech):
+    base = ("continue", speech, "--bundle", bundle_folder, *PROMPT)
+    told = json.loads(cli(*base, "--out", tmp_path / "kept.wav", "--tries", "3", "--json").out)
+    assert told["tries"] == 3 and told["seeds"] == [0] and told["out"] == [str(tmp_path / "kept.wav")]
+    for number in range(3):
+        cli(*base, "--out", tmp_path / f"{number}.wav", "--seed", number * TRIES_APART)
+    kept = (tmp_path / "kept.wav").read_bytes()
+    assert kept in [(tmp_path / f"{number}.wav").read_bytes() for number in range(3)]
+    assert "the most fitting of 2 tries" in cli(*base, "--out", tmp_path / "kept.wav", "--tries", "2").err
+
+
+def test_continue_makes_as_many_tries_as_the_bundle_does_unless_it_streams(cli, tmp_path, bundle_folder, speech):
+    eager = tmp_path / "eager"
+    shutil.copytree(bundle_folder, eager)
+    description = json.loads((eager / "bundle.json").read_text())
+    (eager / "bundle.json").write_text(json.dumps(description | {"tries": 3}))
+    base = ("continue", speech, "--bundle", eager, *PROMPT, "--out", tmp_path / "x.wav", "--json")
+    for more, tries in (((), 3), (("--stream",), 1), (("--tries", "2"), 2), (("--stream", "--tries", "1"), 1)):
+        assert json.loads(cli(*base, *more).out)["tries"] == tries
+    outcome = cli(*base, "--stream", "--tries", "2")
+    assert outcome.code == 2 and "can't be chosen from; leave out --stream" in outcome.err
 
 
 def test_several_are_numbered_and_each_is_as_made_alone(cli, tmp_path, bundle_folder, speech):

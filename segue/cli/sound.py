@@ -71,6 +71,13 @@ class Making:
         str | None, typer.Option(help="That decodes the stages: native, torch, static, compiled; the fastest here.")
     ] = None
     weights: Annotated[str | None, typer.Option(help="Of the stages: float32, int8; what suits the engine.")] = None
+    tries: Annotated[
+        int | None,
+        typer.Option(
+            help="Make so many and keep the most fitting one: as loud as most, in the prompt's key. In continue the "
+            "bundle's own by default, else and with --stream 1."
+        ),
+    ] = None
     stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
         False
     )
@@ -84,7 +91,13 @@ class Making:
         return load(self.bundle, choose_device(self.device))
 
     def options(self, on_progress: StageProgress) -> Options:
-        """What the bundle is to be asked for."""
+        """What the bundle is to be asked for.
+
+        Raises:
+            SegueError: if several tries are to be heard while they are made.
+        """
+        if self.stream and (self.tries or 1) > 1:
+            raise SegueError(f"--tries {self.tries}: what is heard at once can't be chosen from; leave out --stream")
         return Options(
             seed=self.seed,
             num=self.num,
@@ -98,6 +111,7 @@ class Making:
             iterations=self.iterations,
             engine=self.engine,
             weights=self.weights,
+            tries=self.tries,
             on_progress=on_progress,
         )
 
@@ -116,6 +130,8 @@ def continue_(
 
     def begin(bundle: Bundle, options: Options) -> Generation:
         wave = _beginning(prompt, prompt_seconds, bundle)
+        if options["tries"] is None and not making.stream:
+            options["tries"] = bundle.manner.tries
         return bundle.continuation(wave.numpy(), bundle.sample_rate, seconds, **options)
 
     _make(begin, making, out, prompt)
@@ -175,7 +191,7 @@ def _outs(out: Path, making: Making, source: Path | None) -> list[Path]:
         if not making.stream or making.num != 1 or making.as_json:
             raise SegueError("--out -: standard output takes one sound, with --stream and without --json")
         return [out]
-    check_num(making.num)
+    check_num(making.num, 1 if making.tries is None else making.tries)
     outs = [out] if making.num == 1 else [out.with_stem(f"{out.stem}-{index}") for index in range(making.num)]
     for path in outs:
         check_out(path, source)
@@ -223,6 +239,7 @@ def _write(made: Generation, outs: list[Path], stream: bool, began: float) -> di
         "first_audio_seconds": None if first_audio is None else round(first_audio, 3),
         "repeated_4grams": [round(row.share, 3) for row in repetition],
         "seeds": list(made.settings.seeds),
+        "tries": made.settings.tries,
     }
 
 
@@ -232,6 +249,7 @@ def _tell(bundle: Bundle, figures: dict[str, Any], as_json: bool) -> None:
         return
     before = f"{figures['prompt_seconds']:.2f} s of prompt, " if figures["prompt_seconds"] else ""
     what = "continuation" if before else "sound"
+    what += f", the most fitting of {figures['tries']} tries" if figures["tries"] > 1 else ""
     for path, length, repeated in zip(figures["out"], figures["seconds_made"], figures["repeated_4grams"], strict=True):
         err.print(f"{path}: {before}{length:.2f} s of {what}")
         if repeated > LOOPS_FROM:

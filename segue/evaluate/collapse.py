@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segue.audio import FLOOR_DB, LEVEL_SECONDS, levels_db
 from segue.generate.repetition import LOOPS_FROM, Repetition
 
-FRAME_SECONDS = 0.02
-FLOOR_DB = -100.0
 SILENT_BELOW_DB = 35.0
 """A frame is silent if it is so much below the prompt's loud frames: their 95th percentile."""
 SILENCE_SECONDS = 2.0
@@ -70,20 +69,12 @@ def faults(prompt: Tensor, wave: Tensor, tokens: Tensor, sample_rate: int) -> Fa
     if loud.any() and loud_before.any():
         level = _power_db(after[loud]) - _power_db(before[loud_before])
     return Faults(
-        silence=longest_run(~loud) * FRAME_SECONDS >= SILENCE_SECONDS or not loud.any(),
+        silence=longest_run(~loud) * LEVEL_SECONDS >= SILENCE_SECONDS or not loud.any(),
         noise=flat_share(wave, sample_rate, quiet) > NOISE_SHARE,
         loop=repetition.share > LOOPS_FROM,
         level_db=level,
         repeated=repetition.share,
     )
-
-
-def levels_db(wave: Tensor, sample_rate: int) -> np.ndarray:
-    """Level of each whole frame of 20 ms in dB re full scale, not below `FLOOR_DB`: (frames,)."""
-    size = round(FRAME_SECONDS * sample_rate)
-    frames = wave[: len(wave) // size * size].double().reshape(-1, size)
-    power = frames.square().mean(1).clamp(min=10 ** (FLOOR_DB / 10))
-    return np.asarray((10 * power.log10()).numpy())
 
 
 def flat_share(wave: Tensor, sample_rate: int, quiet_db: float) -> float:

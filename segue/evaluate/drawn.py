@@ -12,7 +12,7 @@ from pathlib import Path
 from segue.errors import SegueError
 from segue.evaluate import plots
 from segue.evaluate.section import Plot, Section, Table
-from segue.evaluate.suites.codec import ORIGINAL
+from segue.evaluate.suites.codec import ORIGINAL, REFINED
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def _by_bitrate(table: Table, path: Path) -> None:
     """The recording itself is a line, not a point far to the right."""
     rows = {name: row | ({"kbit_s": None} if name == ORIGINAL else {}) for name, row in table.rows.items()}
     table = replace(table, rows=rows)
-    plots.against(table, "kbit_s", ("pesq", "stoi", "visqol", "si_sdr", "distillmos"), path)
+    plots.against(table, "kbit_s", ("pesq", "stoi", "visqol", "si_sdr", "distillmos"), path, apart=REFINED)
 
 
 def _rows(*keys: str) -> Callable[[Table, Path], None]:

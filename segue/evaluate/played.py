@@ -17,7 +17,6 @@ from torch import Tensor
 from segue import audio
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import Case, each, groups_of
-from segue.evaluate.collapse import levels_db
 from segue.evaluate.section import Column
 from segue.evaluate.suite import Context
 from segue.semantic.features import SAMPLE_RATE, LogMel
@@ -104,7 +103,7 @@ def played(context: Context, bench: Bench, rows: Sequence[Case], what: str) -> d
 def playing(context: Context, bench: Bench, wave: Tensor) -> Playing:
     """A wave's (n,) statistics."""
     rate = context.bundle.sample_rate
-    notes, levels = bench("notes", wave), levels_db(wave, rate)
+    notes, levels = bench("notes", wave), audio.levels_db(wave, rate)
     pitches, onsets = np.zeros(_PITCH_CLASSES), math.nan
     if notes is not None:
         onsets = len(notes) / (len(wave) / rate)

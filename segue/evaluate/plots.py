@@ -137,7 +137,7 @@ def over_time(table: Table, panels: Sequence[tuple[str, Sequence[str]]], path: P
     _keep(figure, path)
 
 
-def against(table: Table, key: str, panels: Sequence[str], path: Path) -> None:
+def against(table: Table, key: str, panels: Sequence[str], path: Path, apart: str | None = None) -> None:
     """Draw columns of a table against one of them, a panel each, with their intervals; rows without a place are lines.
 
     Args:
@@ -145,6 +145,7 @@ def against(table: Table, key: str, panels: Sequence[str], path: Path) -> None:
         key: of the column along the horizontal axis.
         panels: keys of the columns that are drawn.
         path: of the PNG.
+        apart: ends the names of rows that are joined among themselves, in a colour of their own.
 
     Raises:
         SegueError: if matplotlib is not installed, nothing was measured, or the file can't be written.
@@ -157,14 +158,20 @@ def against(table: Table, key: str, panels: Sequence[str], path: Path) -> None:
     figure, axes = _grid(len(columns))
     along = next(column.title for column in table.columns if column.key == key)
     for plot, column in zip(axes, columns, strict=True):
-        value, low, high = np.array([_cell(table.rows[name], column.key) for name in rows]).T
-        spread = np.nan_to_num([value - low, high - value]).clip(0)
-        plot.errorbar([placed[name][0] for name in rows], value, spread, fmt="o-", capsize=2, linewidth=1)
+        for label in (None, apart) if apart else (None,):
+            own = [name for name in rows if bool(apart and name.endswith(apart)) == bool(label)]
+            if not own:
+                continue
+            value, low, high = np.array([_cell(table.rows[name], column.key) for name in own]).T
+            spread = np.nan_to_num([value - low, high - value]).clip(0)
+            how = {"fmt": "o-", "capsize": 2, "linewidth": 1, "label": label and label.strip(", ")}
+            plot.errorbar([placed[name][0] for name in own], value, spread, **how)
         for name in (name for name in table.rows if name not in rows):
             top = _cell(table.rows[name], column.key)[0]
             if np.isfinite(top):
                 plot.axhline(top, color="grey", linewidth=0.8, linestyle=":", label=name)
-                plot.legend(fontsize=8)
+        if plot.get_legend_handles_labels()[1]:
+            plot.legend(fontsize=8)
         plot.set(title=column.title, xlabel=along)
     _keep(figure, path)
 

@@ -23,10 +23,12 @@ from torch.nn.utils.rnn import pad_sequence
 from segue.codec.seam import Codec, frames_a_cut
 from segue.errors import SegueError
 from segue.generate.acoustic import AcousticDecoder, Autoregressive, StageProgress
+from segue.generate.made import Chunk, Continuation, chunk_of, rows_of, tokens_of, waves_of
 from segue.generate.parallel import Filling, Parallel
 from segue.generate.semantic_source import Continued, Nothing, Recorded, SemanticSource
 from segue.generate.stages import Stages, StageSampling
 from segue.generate.token_stream import Clock, TokenChunk, token_chunks
+from segue.generate.tries import TRIES_APART, most_fitting
 from segue.generate.wave_stream import WaveStream
 from segue.lm.parallel import ParallelModel
 from segue.units import seconds_to_samples
@@ -111,11 +113,13 @@ class Settings:
         iterations: rounds of the parallel decoder's first codebook.
         engine: that decodes the stages, and their weights, as segue.lm.decoder names them; None leaves it the choice.
         stop_at_end: obey the semantic stage when it says that the clip is over.
+        tries: made for each row, of which the most fitting one is kept (see segue.generate.tries); beyond one, nothing
+            can be heard before all is made.
         on_progress: called with the stage's name, frames made and frames wanted.
 
     Raises:
-        SegueError: if a seed is negative or none is given, iterations are less than 1, or there is no such system or
-            decoder.
+        SegueError: if a seed is negative or none is given, iterations or tries are less than 1, or there is no such
+            system or decoder.
     """
 
     seeds: Sequence[int] = (0,)
@@ -125,14 +129,16 @@ class Settings:
     iterations: int = ITERATIONS
     engine: tuple[str | None, str | None] = (None, None)
     stop_at_end: bool = False
+    tries: int = 1
     on_progress: StageProgress | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.seeds) < 0:
             wrong = [seed for seed in self.seeds if seed < 0]
             raise SegueError(f"seed {wrong[0]}: 0 or more" if wrong else "seeds: give at least one")
-        if self.iterations < 1:
-            raise SegueError(f"iterations {self.iterations}: at least 1")
+        for name in ("iterations", "tries"):
+            if getattr(self, name) < 1:
+                raise SegueError(f"{name} {getattr(self, name)}: at least 1")
         if self.system not in SYSTEMS:
             raise SegueError(f"system {self.system!r}: one of {', '.join(SYSTEMS)}")
         if self.decoder not in DECODERS:
@@ -152,75 +158,6 @@ class Prompt:
     wave: Tensor
     semantic: Tensor
     codes: Tensor
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some more sound.
-
-    Attributes:
-        wave: (B, n); the first chunk is the prompt, less its last 20 ms. Rows that are shorter are padded with silence.
-        samples: length of each row.
-        tokens: of every stage, of the prompt or of what was made since; sound may lag behind by the codec's latency.
-    """
-
-    wave: Tensor
-    samples: tuple[int, ...]
-    tokens: TokenChunk
-
-
-@dataclass(frozen=True)
-class TokenContinuation:
-    """Tokens of prompt and continuation.
-
-    Attributes:
-        semantic: (B, T_s); shorter rows are padded with 0.
-        codes: (B, Q, T); shorter rows are padded with 0.
-        prompt_frames: codec frames of the prompt.
-        num_coarse: how many of the Q codebooks are the coarse stage's.
-        frames: codec frames of each row, prompt included.
-        ended: whether each row stopped because its semantic stage said <end>.
-    """
-
-    semantic: Tensor
-    codes: Tensor
-    prompt_frames: int
-    num_coarse: int
-    frames: tuple[int, ...]
-    ended: tuple[bool, ...]
-
-    @property
-    def coarse(self) -> Tensor:
-        """(B, num_coarse, T)."""
-        return self.codes[:, : self.num_coarse]
-
-    @property
-    def fine(self) -> Tensor:
-        """(B, Q - num_coarse, T)."""
-        return self.codes[:, self.num_coarse :]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """A prompt and what follows it.
-
-    Attributes:
-        wave: (B, N): the prompt as it was given, then the continuation; shorter rows are padded with silence.
-        samples: length of each row.
-        sample_rate: the codec's, in Hz.
-        prompt_seconds: length of the prompt in `wave`.
-        seeds: of each row.
-        tokens: of every stage. Their first frame stands `offset_samples` into `wave`.
-        offset_samples: prompt samples before the first whole frame.
-    """
-
-    wave: Tensor
-    samples: tuple[int, ...]
-    sample_rate: int
-    prompt_seconds: float
-    seeds: tuple[int, ...]
-    tokens: TokenContinuation
-    offset_samples: int
 
 
 def tokenize_prompt(models: Models, wave: Tensor, semantic_wave: Tensor | None = None) -> Prompt:
@@ -316,6 +253,9 @@ class Generation:
         Raises:
             SegueError: on iterating, if a stage can't do what the system asks for.
         """
+        if self.settings.tries > 1:
+            yield from self._kept()
+            return
         prompt, settings, rows = self.prompt, self.settings, len(self.settings.seeds)
         acoustic = self.models.acoustic(settings)
         waves = [WaveStream(self.models.codec, prompt.wave, prompt.codes, self.wanted_samples) for _ in settings.seeds]
@@ -326,7 +266,7 @@ class Generation:
             frames=(prompt.codes.shape[1],) * rows,
             ended=(False,) * rows,
         )
-        yield _chunk([sure] * rows, tokens)
+        yield chunk_of([sure] * rows, tokens)
         known = tokens.semantic, tokens.codes
         if settings.system == "semantic-only":
             known = known[0][:, :0], known[1][..., :0]
@@ -335,9 +275,9 @@ class Generation:
         told, clock = settings.on_progress, self.models.clock
         for tokens in token_chunks(self._source(), acoustic, *known, self.cuts, clock, told):
             made = zip(waves, tokens.codes, tokens.frames, strict=True)
-            yield _chunk([wave.decode(codes[:, :frames]) for wave, codes, frames in made], tokens)
+            yield chunk_of([wave.decode(codes[:, :frames]) for wave, codes, frames in made], tokens)
         rest = replace(tokens, semantic=tokens.semantic[:, :0], codes=tokens.codes[..., :0], frames=(0,) * rows)
-        yield _chunk([wave.flush() for wave in waves], rest)
+        yield chunk_of([wave.flush() for wave in waves], rest)
 
     def run(self) -> Continuation:
         """Make all of it. The same seed on the same machine gives the same bytes.
@@ -346,18 +286,28 @@ class Generation:
             SegueError: if a stage can't do what the system asks for.
         """
         chunks = list(self.stream())
-        rows = range(len(self.settings.seeds))
-        waves = [torch.cat([chunk.wave[row, : chunk.samples[row]] for chunk in chunks]) for row in rows]
-        codec, frames = self.models.codec, self.prompt.codes.shape[1]
+        waves = waves_of(chunks)
+        models, frames = self.models, self.prompt.codes.shape[1]
+        coarse = models.stages.coarse.stage.target.num_codebooks
         return Continuation(
             wave=pad_sequence(waves, batch_first=True),
             samples=tuple(wave.shape[0] for wave in waves),
-            sample_rate=codec.sample_rate,
-            prompt_seconds=self.prompt.wave.shape[0] / codec.sample_rate,
+            sample_rate=models.codec.sample_rate,
+            prompt_seconds=self.prompt.wave.shape[0] / models.codec.sample_rate,
             seeds=tuple(self.settings.seeds),
-            tokens=_tokens([chunk.tokens for chunk in chunks], self.models, frames),
-            offset_samples=self.prompt.wave.shape[0] - frames * codec.hop_length,
+            tokens=tokens_of(chunks, models.clock, coarse, frames),
+            offset_samples=self.prompt.wave.shape[0] - frames * models.codec.hop_length,
         )
+
+    def _kept(self) -> Iterator[Chunk]:
+        """The most fitting of each row's tries, once all of them are made. The first one has the row's own seed."""
+        tries, rate = self.settings.tries, self.models.codec.sample_rate
+        seeds = [seed + number * TRIES_APART for seed in self.settings.seeds for number in range(tries)]
+        chunks = list(replace(self, settings=replace(self.settings, seeds=seeds, tries=1)).stream())
+        made = [wave[self.prompt.wave.shape[0] :] for wave in waves_of(chunks)]
+        firsts = range(0, len(made), tries)
+        kept = [first + most_fitting(made[first : first + tries], self.prompt.wave, rate) for first in firsts]
+        yield from (rows_of(chunk, kept) for chunk in chunks)
 
     def _source(self) -> SemanticSource:
         settings, clock = self.settings, self.models.clock
@@ -377,22 +327,3 @@ class Generation:
             engine=settings.engine,
             on_progress=None if told is None else lambda done, total: told(model.stage.name, done, total),
         )
-
-
-def _chunk(waves: list[Tensor], tokens: TokenChunk) -> Chunk:
-    return Chunk(pad_sequence(waves, batch_first=True), tuple(wave.shape[0] for wave in waves), tokens)
-
-
-def _tokens(chunks: list[TokenChunk], models: Models, prompt_frames: int) -> TokenContinuation:
-    frames = tuple(sum(chunk.frames[row] for chunk in chunks) for row in range(len(chunks[0].frames)))
-    clock, longest = models.clock, max(frames)
-    semantic = torch.cat([chunk.semantic.to(chunks[0].semantic) for chunk in chunks], dim=1)
-    codes = torch.cat([chunk.codes for chunk in chunks], dim=-1)
-    return TokenContinuation(
-        semantic=semantic[:, : longest // clock.codec_frames * clock.semantic_frames],
-        codes=codes[..., :longest],
-        prompt_frames=prompt_frames,
-        num_coarse=models.stages.coarse.stage.target.num_codebooks,
-        frames=frames,
-        ended=chunks[-1].ended,
-    )

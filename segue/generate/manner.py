@@ -9,6 +9,7 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.generate.continuation import DECODERS, Decoder
+from segue.generate.tries import MOST_TRIES
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,22 @@ class Manner:
         temperature: of the semantic, coarse and fine stage. The defaults are the paper's (arXiv 2209.03143, IV.B).
         guidance: of the coarse stage, see `segue.generate.guidance`; 1 for none.
         decoder: `ar` or `parallel`.
+        tries: of which the most fitting one is kept, see `segue.generate.tries`.
     """
 
     temperature: tuple[float, float, float] = (0.6, 0.8, 0.6)
     guidance: float = 1.0
     decoder: Decoder = "ar"
+    tries: int = 1
 
     def told(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"temperature": list(self.temperature), "guidance": self.guidance, "decoder": self.decoder}
+        return {
+            "temperature": list(self.temperature),
+            "guidance": self.guidance,
+            "decoder": self.decoder,
+            "tries": self.tries,
+        }
 
     @classmethod
     def read(cls, description: Mapping[str, Any], place: object, has_parallel: bool) -> Manner:
@@ -51,7 +59,10 @@ class Manner:
         decoder: Decoder | None = next((name for name in DECODERS if name == description.get("decoder", "ar")), None)
         if decoder is None or (decoder == "parallel" and not has_parallel):
             raise SegueError(f"{place}: decoder {description['decoder']!r}: ar, or parallel where there is one")
-        return cls((float(heat[0]), float(heat[1]), float(heat[2])), float(guidance), decoder)
+        tries = description.get("tries", usual.tries)
+        if type(tries) is not int or not 1 <= tries <= MOST_TRIES:
+            raise SegueError(f"{place}: tries {tries!r}: a whole number from 1 to {MOST_TRIES}")
+        return cls((float(heat[0]), float(heat[1]), float(heat[2])), float(guidance), decoder, tries)
 
 
 def _is_amount(value: object) -> bool:

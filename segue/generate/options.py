@@ -11,6 +11,7 @@ from segue.generate.continuation import ITERATIONS, Decoder, Settings, System
 from segue.generate.manner import Manner
 from segue.generate.sampling import Sampling
 from segue.generate.stages import StageSampling
+from segue.generate.tries import MOST_TRIES
 
 MOST_AT_ONCE = 1000
 """Rows of a batch; what a slip of the pen asks for is refused before memory runs out."""
@@ -35,6 +36,8 @@ class Options(TypedDict, total=False):
         engine: that decodes the stages: `native`, `torch`, `static`, `compiled`; by default what is fastest here (see
             segue.lm.decoder).
         weights: of the stages: `float32`, `int8`, `bfloat16`; by default what suits the engine.
+        tries: to make for each row, of which the most fitting one is kept (see segue.generate.tries), once all are
+            made. 1 by default; the bundle's own where all is made at once (`continue_audio`).
         on_progress: told stage, frames made and frames wanted.
     """
 
@@ -50,17 +53,22 @@ class Options(TypedDict, total=False):
     iterations: int
     engine: str | None
     weights: str | None
+    tries: int | None
     on_progress: StageProgress | None
 
 
-def check_num(num: int) -> None:
+def check_num(num: int, tries: int = 1) -> None:
     """Refuse no rows, and more than a batch can hold.
 
     Raises:
-        SegueError: if they are not 1 to 1000.
+        SegueError: if rows are not 1 to 1000, tries not 1 to 100, or both together more than 1000.
     """
     if not 1 <= num <= MOST_AT_ONCE:
         raise SegueError(f"num {num}: 1 to {MOST_AT_ONCE} at once")
+    if not 1 <= tries <= MOST_TRIES:
+        raise SegueError(f"tries {tries}: 1 to {MOST_TRIES}")
+    if num * tries > MOST_AT_ONCE:
+        raise SegueError(f"num {num} of {tries} tries each: {MOST_AT_ONCE} at once; ask for fewer of either")
 
 
 def settings_of(options: Options, manner: Manner) -> Settings:
@@ -74,7 +82,9 @@ def settings_of(options: Options, manner: Manner) -> Settings:
     if len(chosen) != 3:
         raise SegueError(f"temperature {tuple(chosen)}: give three, for semantic, coarse and fine stage")
     seed, num = options.get("seed", 0), options.get("num", 1)
-    check_num(num)
+    asked = options.get("tries")
+    tries = 1 if asked is None else asked
+    check_num(num, tries)
     guidance = options.get("guidance")
     semantic, coarse, fine = (Sampling(float(value), options.get("top_k"), options.get("top_p")) for value in chosen)
     return Settings(
@@ -85,5 +95,6 @@ def settings_of(options: Options, manner: Manner) -> Settings:
         iterations=options.get("iterations", ITERATIONS),
         engine=(options.get("engine"), options.get("weights")),
         stop_at_end=options.get("stop_at_end", False),
+        tries=tries,
         on_progress=options.get("on_progress"),
     )

@@ -35,6 +35,19 @@ def test_sections_are_drawn(tmp_path):
     assert drawn.with_plots(Section("lm", "LM", "", (alone,)), "lm", tmp_path).plots == ()
 
 
+def test_rows_apart_are_joined_among_themselves(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    kept: list = []
+    monkeypatch.setattr(plots, "_keep", lambda figure, path: kept.append(figure))
+    refined = {f"{name}, refined": row for name, row in ROWS.items() if name != "original"}
+    drawn._by_bitrate(Table("codec", "Quality", COLUMNS, ROWS | refined), tmp_path / "x.png")
+    drawn._by_bitrate(TABLE, tmp_path / "x.png")
+    both, plain = (figure.axes[0] for figure in kept)
+    assert [len(line.get_xdata()) for line in both.lines if line.get_marker() == "o"] == [2, 2]
+    assert [len(line.get_xdata()) for line in plain.lines if line.get_marker() == "o"] == [2]
+    assert [text.get_text() for text in both.get_legend().get_texts()] == ["original", "refined"]
+
+
 def test_what_can_not_be_drawn_is_told(tmp_path, monkeypatch):
     nothing = Table("codec", "Quality", COLUMNS, {"a": {"pesq": None}, "b": {"kbit_s": Figure(1.0)}})
     for draw in (lambda: plots.against(nothing, "kbit_s", ("pesq",), tmp_path / "x.png"),

@@ -224,20 +224,31 @@ def test_the_codec_is_measured_at_each_bitrate(context, bundle, monkeypatch):
     stubs.use(monkeypatch)
     found = suites.suite("codec")(context())
     table = rows(found, "codec")
-    assert list(table) == ["1 codebook", "3 codebooks", "6 codebooks", "12 codebooks", "original"]
+    refined = ["3 codebooks, refined", "12 codebooks, refined"]
+    assert list(table) == [
+        "1 codebook",
+        "3 codebooks",
+        refined[0],
+        "6 codebooks",
+        "12 codebooks",
+        refined[1],
+        "original",
+    ]
     assert table["12 codebooks"]["kbit_s"].value == pytest.approx(12 * 50 * 4 / 1000)
     assert table["original"]["distillmos"].value == pytest.approx(
         2 * table["3 codebooks"]["distillmos"].value, rel=0.01
     )
     assert table["original"]["kbit_s"].value == 256
     assert "pesq" not in table["original"] and set(asked) == {1, 3, 6, 12}
-    assert [player.title for player in found.players[:3]] == ["original", "3 codebooks", "12 codebooks"]
-    assert len(found.players) == 12 and found.not_measured == {}
+    assert table[refined[0]]["kbit_s"].value == table["3 codebooks"]["kbit_s"].value
+    assert table[refined[0]]["distillmos"].value != pytest.approx(table["3 codebooks"]["distillmos"].value)
+    played = ["original", "3 codebooks", refined[0], "12 codebooks", refined[1]]
+    assert [player.title for player in found.players] == 4 * played and found.not_measured == {}
     assert table["12 codebooks"]["wer_heard"].value == 0 and table["original"]["wer_heard"] is None
     assert found.details["3 codebooks"][0]["heard"] == found.details["original"][0]["heard"]
     piano = suites.suite("codec")(context("piano", options={"codebooks": [2]}))
     assert [column.key for column in piano.tables[0].columns] == ["kbit_s", "visqol", "si_sdr"]
-    assert list(rows(piano, "codec")) == ["2 codebooks", "original"]
+    assert list(rows(piano, "codec")) == ["2 codebooks", "2 codebooks, refined", "original"]
     for wrong in ([13], [], ["1"]):
         with pytest.raises(SegueError, match="this codec has 12"):
             suites.suite("codec")(context(options={"codebooks": wrong}))
@@ -249,7 +260,7 @@ def test_the_verb_takes_counts_of_codebooks(cli, bundle_folder, sounds, tmp_path
     shown = cli("evaluate", "codec", *options, "--seconds", 2, "--codebooks", 2, "--codebooks", 5)
     assert shown.code == 0, shown.err
     kept = section.read(tmp_path / "report" / "codec.json")
-    assert list(rows(kept, "codec")) == ["2 codebooks", "5 codebooks", "original"]
+    assert list(rows(kept, "codec")) == ["2 codebooks", "5 codebooks", "5 codebooks, refined", "original"]
 
 
 @pytest.mark.parametrize("name", ["continuation", "baselines"])

@@ -1,7 +1,8 @@
 """The suite `codec`: how sound comes back from the codec, by bitrate.
 
-Recordings -> codes of the first q codebooks -> waves -> scores against the recording, and of quality alone. The
-recording itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost
+Recordings -> codes of the first q codebooks -> waves -> scores against the recording, and of quality alone. Codes are
+those that stages know, the encoder's own; and refined, as files have them, for a few of the bitrates. The recording
+itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost
 above it does not count. Of speech also the words that a recogniser hears otherwise than in the recording.
 
 Source: AudioLM, arXiv 2209.03143, section III.B (SoundStream at several bitrates); see each scorer.
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from segue.codec import file
+from segue.codec.seam import Codec
 from segue.errors import SegueError
 from segue.evaluate import spoken, told
 from segue.evaluate.bench import Bench
@@ -32,6 +36,8 @@ LONGEST_SECONDS = 10.0
 LEAST_SECONDS = 1.0
 PLAYED = 4
 ORIGINAL = "original"
+REFINED = ", refined"
+"""Ends the names of rows whose codes are those of files."""
 WORDS = "wer_heard"
 TITLES = {
     "pesq": "PESQ-WB",
@@ -66,7 +72,7 @@ def run(context: Context) -> Section:
         raise SegueError(f"no recording is {LEAST_SECONDS:g} s long; give longer ones")
     bench = Bench(SCORERS[context.kind], context.kind, rate, context.cache)
     groups = [context.groups[number] for number in numbers]
-    names = {count: f"{count} codebook{'s' if count > 1 else ''}" for count in counts}
+    ways = _ways(codec, counts)
     players: list[Player] = []
     listened: list[dict[str, told.Heard]] = []
 
@@ -75,14 +81,14 @@ def run(context: Context) -> Section:
         wave = context.recordings[number].wave(rate)[: seconds_to_samples(LONGEST_SECONDS, rate)]
         found: dict[str, dict[str, Any]] = {ORIGINAL: quality(bench, wave)}
         waves = {ORIGINAL: wave}
-        shown = len(players) < PLAYED * (1 + len(_shown(counts)))
+        shown = len(players) < PLAYED * (1 + sum(way.played for way in ways))
         if shown:
             players.append(player(context, f"codec-{number:04d}-original", ORIGINAL, item.id, wave))
-        for count in counts:
-            made = waves[names[count]] = _made(context, number, wave, count)
-            found[names[count]] = fidelity(bench, wave, made)
-            if shown and count in _shown(counts):
-                players.append(player(context, f"codec-{number:04d}-{count:02d}", names[count], item.id, made))
+        for way in ways:
+            made = waves[way.name] = _made(context, number, wave, way)
+            found[way.name] = fidelity(bench, wave, made)
+            if shown and way.played:
+                players.append(player(context, f"codec-{number:04d}-{way.key}", way.name, item.id, made))
         if context.kind == "speech":
             listened.append(told.listen(bench, wave, waves, None))
         return found
@@ -90,7 +96,7 @@ def run(context: Context) -> Section:
     values = each(context, "codec", numbers, measured)
     table: dict[str, dict[str, Any]] = {}
     details: dict[str, Any] = {}
-    for name in (*names.values(), ORIGINAL):
+    for name in (*(way.name for way in ways), ORIGINAL):
         mine = [one[name] for one in values]
         keys = sorted({key for one in mine for key in one})
         table[name] = dict(means(context, groups, {key: [one.get(key, math.nan) for one in mine] for key in keys}))
@@ -105,18 +111,19 @@ def run(context: Context) -> Section:
             {"recording": context.recordings[number].item.id, **one} for number, one in zip(numbers, mine, strict=True)
         ]
     bits = codec.frame_rate * math.log2(codec.codebook_size) / 1000
-    for count, name in names.items():
-        table[name]["kbit_s"] = Figure(count * bits)
+    for way in ways:
+        table[way.name]["kbit_s"] = Figure(way.count * bits)
     table[ORIGINAL]["kbit_s"] = Figure(16 * rate / 1000)
     only = " PESQ, STOI, DistillMOS and words are only for speech." if context.kind == "piano" else ""
+    how = " Refined, as files are: fitted to the sound through the decoder." if any(way.refined for way in ways) else ""
     opinion = f" DistillMOS of {QUALITY_SECONDS:g} s." if context.kind == "speech" else ""
     mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
     return Section(
         suite="codec",
         title="Codec",
         about=f"{len(numbers)} recordings, the first {LONGEST_SECONDS:g} s of each at most, through the codec with so "
-        f"many of its {codec.num_codebooks} codebooks. ViSQOL in {mode}.{opinion} Intervals: 95 %, by bootstrap over "
-        f"{len(set(groups))} groups.{only} The original isn't compared with itself.",
+        f"many of its {codec.num_codebooks} codebooks.{how} ViSQOL in {mode}.{opinion} Intervals: 95 %, by bootstrap "
+        f"over {len(set(groups))} groups.{only} The original isn't compared with itself.",
         tables=(Table("codec", "Quality by bitrate", tuple(COLUMNS[key] for key in _columns(context)), table),),
         players=tuple(players),
         notes=tuple(bench.notes(TITLES)),
@@ -125,6 +132,42 @@ def run(context: Context) -> Section:
         not_measured=spoken.not_measured(bench, TITLES, {"words": (WORDS,)}),
         seconds=time.monotonic() - began,
     )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Through the codec.
+
+    Attributes:
+        count: of codebooks.
+        refined: whether codes are taken as files have them.
+        played: whether the first recordings are to be heard so.
+    """
+
+    count: int
+    refined: bool
+    played: bool
+
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        return f"{self.count} codebook{'s' if self.count > 1 else ''}{REFINED if self.refined else ''}"
+
+    @property
+    def key(self) -> str:
+        """Of its sounds."""
+        return f"{self.count:02d}{'-refined' if self.refined else ''}"
+
+
+def _ways(codec: Codec, counts: list[int]) -> list[_Way]:
+    """Every bitrate, and refined those that are played; a codec that can't refine has the former alone."""
+    ways = []
+    for count in counts:
+        shown = count in _shown(counts)
+        ways.append(_Way(count, False, shown))
+        if shown and file.refinement_of(codec):
+            ways.append(_Way(count, True, True))
+    return ways
 
 
 def _columns(context: Context) -> tuple[str, ...]:
@@ -146,12 +189,16 @@ def _shown(counts: list[int]) -> list[int]:
     return [count for count in counts if count in SIDE_BY_SIDE] or counts[-1:]
 
 
-def _made(context: Context, number: int, wave: Tensor, count: int) -> Tensor:
+def _made(context: Context, number: int, wave: Tensor, way: _Way) -> Tensor:
     bundle = context.bundle
     key = {
         "codec": bundle.fingerprints["codec"],
         "recording": context.recordings[number].identity,
         "samples": len(wave),
-        "codebooks": count,
+        "codebooks": way.count,
     }
-    return context.cache.wave(key, bundle.sample_rate, lambda: bundle.reconstruct(wave, count))
+    if not way.refined:
+        return context.cache.wave(key, bundle.sample_rate, lambda: bundle.reconstruct(wave, way.count))
+    key["refinement"] = file.refinement_of(bundle.codec)
+    coded = lambda: file.decode(bundle.codec, file.encode(bundle.codec, wave, way.count))  # noqa: E731
+    return context.cache.wave(key, bundle.sample_rate, coded)
