@@ -21,6 +21,8 @@ from segue.generate.continuation import Continuation, System
 from segue.generate.repetition import Repetition
 from segue.units import seconds_to_samples
 
+SEEDS_APART = 1000
+"""Between those of two recordings: more than a recording has takes."""
 LEAST_SECONDS = 2.0
 """Of a recording that must be left after the prompt, for a continuation to be compared with."""
 
@@ -61,7 +63,7 @@ def continuations(context: Context, system: System = "full", seeds: Sequence[int
     """Every recording that is long enough, gone on with once for each seed, in order.
 
     Args:
-        context: of the suite; its seed is added to each of `seeds`.
+        context: of the suite; its seed is added to each of `seeds`, and what is the recording's own (`seed_of`).
         system: see segue.generate.continuation.
         seeds: of the takes.
 
@@ -72,8 +74,14 @@ def continuations(context: Context, system: System = "full", seeds: Sequence[int
     for done, number in enumerate(numbers):
         for seed in seeds:
             context.tell(f"{system} continuations", done, len(numbers))
-            yield _made(context, number, system, context.seed + seed)
+            yield _made(context, number, system, seed_of(context.recordings[number], context.seed + seed))
     context.tell(f"{system} continuations", len(numbers), len(numbers))
+
+
+def seed_of(recording: Recording, seed: int) -> int:
+    """A seed that no other recording has: with the same draws for all, a lucky one would be lucky for every recording,
+    and intervals over recordings would be too narrow."""
+    return seed + SEEDS_APART * int(recording.digest[:8], 16)
 
 
 def reconstruction(context: Context, number: int) -> Tensor:

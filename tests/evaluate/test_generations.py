@@ -12,7 +12,7 @@ import tiny
 from segue.errors import SegueError
 from segue.evaluate import section
 from segue.evaluate.cache import Cache
-from segue.evaluate.generations import continuations, usable
+from segue.evaluate.generations import continuations, seed_of, usable
 from segue.evaluate.measures import Figure
 from segue.evaluate.recordings import choose, held_out
 from segue.evaluate.section import Column, Player, Plot, Section, Table
@@ -69,7 +69,12 @@ def test_a_continuation_is_made_once(bundle, folder, tmp_path, monkeypatch):
     found, _ = held_out([folder], 10, 3.5, 0, 3.2)
     context = Context(bundle, tuple(found), "speech", tmp_path, Cache(tmp_path / "cache"), 3, 1.0, 0.4)
     first = list(continuations(context, "full", (0, 1)))
-    assert [(one.number, one.seed) for one in first] == [(n, s) for n in range(len(found)) for s in (3, 4)]
+    own = [seed_of(one, 3) for one in found]
+    assert [(one.number, one.seed) for one in first] == [
+        (n, own[n] + take) for n in range(len(found)) for take in (0, 1)
+    ]
+    assert len({*own}) == len(found) > 1 and min(abs(one - own[0]) for one in own[1:]) > 100
+    assert own == [seed_of(one, 3) for one in reversed(found)][::-1], "whatever the others are"
     assert all(len(one.wave) == round(0.4 * tiny.RATE) for one in first)
     assert all(len(one.truth) == round(0.4 * tiny.RATE) and 0 <= one.repeated <= 1 for one in first)
     monkeypatch.setattr(type(bundle), "continue_audio", lambda *a, **k: pytest.fail("made again"))

@@ -24,6 +24,7 @@ from segue.evaluate import played, spoken, told
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import each, means
 from segue.evaluate.fidelity import QUALITY_SECONDS, SIMILARITY, fidelity
+from segue.evaluate.generations import seed_of
 from segue.evaluate.measures import Figure
 from segue.evaluate.players import player
 from segue.evaluate.recordings import Recording
@@ -107,15 +108,17 @@ def _again(context: Context, number: int) -> Again:
         **bundle.manner.told(),
     }
 
+    seed = seed_of(recording, context.seed)
+
     def regenerated() -> Tensor:
         with torch.inference_mode():
-            made = bundle.acoustic_generation(wave, rate, seed=context.seed).run()
+            made = bundle.acoustic_generation(wave, rate, seed=seed).run()
         return made.wave[0, : made.samples[0]]
 
     waves = {
         ORIGINAL: wave,
         CODEC: context.cache.wave(key | {"made": "reconstruction"}, rate, lambda: bundle.reconstruct(wave)),
-        REGENERATED: context.cache.wave(key | {"made": "acoustic", "seed": context.seed}, rate, regenerated),
+        REGENERATED: context.cache.wave(key | {"made": "acoustic", "seed": seed}, rate, regenerated),
     }
     return Again(number, waves, told.transcript(recording))
 

@@ -25,6 +25,7 @@ from segue.errors import SegueError
 from segue.evaluate import played, spoken, told
 from segue.evaluate.bench import Bench
 from segue.evaluate.cases import ANCHOR, Case, anchors, cases, each
+from segue.evaluate.generations import seed_of
 from segue.evaluate.section import Column, Section, Table
 from segue.evaluate.suite import Context
 from segue.generate.continuation import SYSTEMS, Generation, System, tokenize_prompt
@@ -141,12 +142,13 @@ def _add_words(
 def _said_again(context: Context, row: Case, system: System) -> Tensor:
     """What a system makes of the prompt and the recording's own semantic tokens after it: (m,)."""
     bundle, rate = context.bundle, context.bundle.sample_rate
+    seed = seed_of(context.recordings[row.number], context.seed)
     key = {
         "bundle": bundle.fingerprint,
         "recording": row.name,
         "made": "said again",
         "system": system,
-        "seed": context.seed,
+        "seed": seed,
         "prompt_seconds": context.prompt_seconds,
         "samples": len(row.truth),
         **bundle.manner.told(),
@@ -159,7 +161,7 @@ def _said_again(context: Context, row: Case, system: System) -> Tensor:
             prompt = tokenize_prompt(bundle.models, *bundle.both_rates(row.prompt, rate))
             content = tokenize_prompt(bundle.models, *bundle.both_rates(rest, rate)).semantic
             seconds = content.shape[0] / bundle.semantic.frame_rate
-            settings = settings_of({"seed": context.seed, "system": system}, bundle.manner)
+            settings = settings_of({"seed": seed, "system": system}, bundle.manner)
             made = Generation(bundle.models, prompt, seconds, settings, content).run()
         return made.wave[0, cut : made.samples[0]]
 
