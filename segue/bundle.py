@@ -98,7 +98,7 @@ class Bundle:
     ) -> Continuation:
         """Go on with a recording: all of it at once, the most fitting of the tries that the bundle makes by itself.
 
-        `continuation` does so chunk by chunk, and makes one try unless more are asked for.
+        `continuation` does so chunk by chunk, and makes one try unless more are asked for, as what is longer than 30 s.
 
         Args:
             wave: the prompt, (N,) or (N, channels); all of it is used.
@@ -113,7 +113,7 @@ class Bundle:
             SegueError: if the prompt is empty, too short, silent or not finite, or an option is out of range.
         """
         if options.get("tries") is None:
-            options["tries"] = self.manner.tries
+            options["tries"] = self.manner.tries_for(seconds)
         return self.continuation(wave, sample_rate, seconds, **options).run()
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from segue.generate.manner import Manner
 
 MANNER = {  # see docs/log.md
     "speech": Manner((1.0, 0.7, 0.0), guidance=3.0),
-    "piano": Manner((1.0, 1.0, 0.0), tries=4),
+    "piano": Manner((1.0, 1.0, 0.0), tries=8),
 }
 
 

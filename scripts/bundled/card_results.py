@@ -203,7 +203,8 @@ def evaluation(shelf: Shelf, name: str, fingerprint: str) -> str:
     told = (
         f"`segue evaluate all` on {asked.recordings} recordings of {words(asked.data)}, {asked.speakers} speakers or "
         f"pieces, {asked.sound_seconds:g} s in all; {asked.prompt_seconds:g} s of prompt, {asked.seconds:g} s made, "
-        f"decoder {asked.decoder}, temperature {words(asked.temperature)}, guidance {asked.guidance:g}, engine "
+        f"decoder {asked.decoder}, temperature {words(asked.temperature)}, guidance {asked.guidance:g}, "
+        f"{'one try' if asked.tries == 1 else f'the most fitting of {asked.tries} tries'}, engine "
         f"{asked.engine} {asked.weights}, seed {asked.seed}. {INTERVALS} Source of what this says: "
         f"{link(shelf.folder / name / reports.REPORT, shelf.card)}."
     )

@@ -146,6 +146,8 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     encoder = "by contrastive predictive coding (arXiv 1807.03748)" if recurrent else "of the w2v-BERT kind"
     codec = Path(places["codec"]).resolve() / CARD
     at = f"temperatures {results.words(manner.temperature)} and guidance {manner.guidance:g}"
+    if manner.tries > 1:
+        at += f", and keeps the most fitting of {manner.tries} tries"
     about = (
         f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer {encoder}, three stages{more}, over "
         f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "

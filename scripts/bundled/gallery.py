@@ -229,6 +229,7 @@ def make(kind: Kind, found: list[tuple[Path, Origin]], asked: Asked, folder: Pat
         ("fingerprint of its codec", bundle.fingerprints["codec"]),
         ("temperature", " / ".join(f"{value:g}" for value in bundle.manner.temperature)),
         ("guidance", f"{bundle.manner.guidance:g}"),
+        ("tries", f"{bundle.manner.tries_for(asked.seconds)}"),
         ("decoder", f"{bundle.manner.decoder}; engine {engine.engine}, weights {engine.weights}"),
         ("Segue", version("segue")),
     )

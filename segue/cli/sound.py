@@ -74,8 +74,8 @@ class Making:
     tries: Annotated[
         int | None,
         typer.Option(
-            help="Make so many and keep the most fitting one: as loud as most, in the prompt's key. In continue the "
-            "bundle's own by default, else and with --stream 1."
+            help="Make so many and keep the most fitting one: as loud as most, in the prompt's key. Of up to 30 s "
+            "of continuation the bundle's own by default, else and with --stream 1."
         ),
     ] = None
     stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
@@ -131,7 +131,7 @@ def continue_(
     def begin(bundle: Bundle, options: Options) -> Generation:
         wave = _beginning(prompt, prompt_seconds, bundle)
         if options["tries"] is None and not making.stream:
-            options["tries"] = bundle.manner.tries
+            options["tries"] = bundle.manner.tries_for(seconds)
         return bundle.continuation(wave.numpy(), bundle.sample_rate, seconds, **options)
 
     _make(begin, making, out, prompt)

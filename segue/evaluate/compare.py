@@ -17,7 +17,17 @@ from segue.evaluate.report import Report
 from segue.evaluate.section import Better, Section
 
 Verdict = Literal["first", "second", "equal", "unclear", "neither"]
-_OF_THE_SYSTEM = ("bundle", "bundle_fingerprint", "temperature", "guidance", "decoder", "engine", "weights", "seed")
+_OF_THE_SYSTEM = (
+    "bundle",
+    "bundle_fingerprint",
+    "temperature",
+    "guidance",
+    "tries",
+    "decoder",
+    "engine",
+    "weights",
+    "seed",
+)
 """Settings that two reports may be compared for: figures of unlike ones compare."""
 
 

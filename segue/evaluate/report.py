@@ -60,6 +60,7 @@ class Settings:
         prompt_seconds: of each recording, that are gone on with.
         seconds: that are made.
         guidance: of the coarse stage.
+        tries: made of each continuation, of which the most fitting one is kept.
     """
 
     bundle: str
@@ -79,6 +80,7 @@ class Settings:
     prompt_seconds: float
     seconds: float
     guidance: float = 1.0
+    tries: int = 1
 
     def differences(self, other: Settings) -> dict[str, tuple[Any, Any]]:
         """What is not the same: attribute -> own value, the other's."""

@@ -199,6 +199,7 @@ def _settings(bundle: Bundle, asked: Asked, recordings: Sequence[Recording]) -> 
         prompt_seconds=asked.prompt_seconds,
         seconds=asked.seconds,
         guidance=bundle.manner.guidance,
+        tries=bundle.manner.tries_for(asked.seconds),
     )
 
 

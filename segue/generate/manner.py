@@ -11,6 +11,8 @@ from segue.errors import SegueError
 from segue.generate.continuation import DECODERS, Decoder
 from segue.generate.tries import MOST_TRIES
 
+TRIED_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -27,6 +29,10 @@ class Manner:
     guidance: float = 1.0
     decoder: Decoder = "ar"
     tries: int = 1
+
+    def tries_for(self, seconds: float) -> int:
+        """Tries of a continuation of so many seconds that is made at once: beyond 30 s one, for memory's sake."""
+        return self.tries if seconds <= TRIED_SECONDS else 1
 
     def told(self) -> dict[str, Any]:
         """As JSON has it."""

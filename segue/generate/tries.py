@@ -3,9 +3,10 @@
 waves (n,) of one prompt, prompt (N,) -> which. A wave's statistics: mean and deviation of its level in dB, and its
 energy by pitch class (12,).
 
-Sampling now and then strays: into silence, another key, an outburst. No one try can be told from its likelihood alone
-to have strayed, but it can from the others, which are drawn from what the model holds to be likely: the one that is
-nearest to them on the whole takes the least risk. Where a prompt has a key to keep, that decides too.
+Sampling now and then strays: into silence, another key, an outburst. One try alone can't be told to have strayed, but
+it can from the others, which are drawn from what the model holds to be likely: the one that is nearest to them on the
+whole takes the least risk. Where a prompt has a key to keep, that decides too; and a little that it is loud, since what
+strays most often strays into silence.
 
 Source: minimum Bayes risk: Kumar and Byrne (HLT-NAACL 2004); chroma: Fujishima (ICMC 1999); how much it brings, and
 what else was tried: docs/log.md.
@@ -29,6 +30,8 @@ MOST_TRIES = 100
 LEVEL_SCALE_DB = 12.0
 PITCH_SCALE = 0.3
 """How far two pieces of piano lie apart on the mean, so that both statistics weigh alike."""
+LOUDER_PAYS = 0.3
+"""Of the level's weight."""
 PITCH_SECONDS = 0.256
 LOWEST_HZ, HIGHEST_HZ = 100.0, 2000.0
 _A4_HZ = 440.0
@@ -58,9 +61,9 @@ def most_fitting(tries: Sequence[Tensor], prompt: Tensor, sample_rate: int) -> i
     risks = []
     for place, one in enumerate(found):
         others = found[:place] + found[place + 1 :]
-        louder = np.mean([np.linalg.norm(one.level - other.level) for other in others])
+        apart = np.mean([np.linalg.norm(one.level - other.level) for other in others]) - LOUDER_PAYS * one.level[0]
         strayed = np.mean([np.abs(one.pitches - other.pitches).sum() / 2 for other in key or others])
-        risks.append(louder / LEVEL_SCALE_DB + strayed / PITCH_SCALE)
+        risks.append(apart / LEVEL_SCALE_DB + strayed / PITCH_SCALE)
     return sounds[int(np.argmin(risks))]
 
 
