@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "segue").rglob("*.py"))
 LAYERS = [
     {"errors"},
-    {"units", "ogg"},
+    {"units", "ogg", "waves"},
     {"config"},
     {"artifact"},
     {"audio", "published"},

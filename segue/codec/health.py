@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from segue.codec.quantizer import CodebookLayer
-from segue.codec.soundstream import SoundStream, check_wave
+from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
+from segue.waves import check_wave
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Source: EnCodec (arXiv 2210.13438), DAC (arXiv 2306.06546), Mimi (arXiv 2410.000
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from segue.artifact import Part, read_json
 from segue.codec.seam import check_codes, checked_count
-from segue.codec.soundstream import check_wave
 from segue.errors import SegueError
 from segue.published import CONFIG, Reference, make_config, make_model, read_model
+from segue.waves import check_wave, pieces
 
 KEY = "pretrained"
 CHUNK_SECONDS = 30.0
@@ -180,7 +180,9 @@ class PretrainedCodec(nn.Module):
         codes = torch.zeros(rows, count, -(-samples // self.hop_length), dtype=torch.int64, device=wave.device)
         for row, length in enumerate([samples] * rows if lengths is None else lengths.tolist()):
             own = F.pad(wave[row : row + 1, :length].float(), (0, -length % self.hop_length))
-            for first, last, start, stop in self._pieces(own.shape[1] // self.hop_length):
+            for first, last, start, stop in pieces(
+                own.shape[1] // self.hop_length, self.chunk_frames, self.context_frames
+            ):
                 piece = own[:, start * self.hop_length : stop * self.hop_length]
                 coded = self._family.encode(self.model, piece)[0]
                 assert coded.shape[1] == stop - start, (tuple(coded.shape), start, stop)
@@ -202,7 +204,7 @@ class PretrainedCodec(nn.Module):
         """
         check_codes(codes, self.num_codebooks, self.codebook_size)
         hop, waves = self.hop_length, []
-        for first, last, start, stop in self._pieces(codes.shape[2]):
+        for first, last, start, stop in pieces(codes.shape[2], self.chunk_frames, self.context_frames):
             made = self._family.decode(self.model, codes[..., start:stop].long())
             made = F.pad(made, (0, (stop - start) * hop - made.shape[1]))
             waves.append(made[:, (first - start) * hop : (last - start) * hop])
@@ -211,12 +213,6 @@ class PretrainedCodec(nn.Module):
     def codebooks(self) -> Tensor:
         """The codes' own vectors (Q, codebook_size, W), as the model looks them up."""
         return torch.stack(self._family.vectors(self.model)[: self.num_codebooks]).detach().clone()
-
-    def _pieces(self, frames: int) -> Iterator[tuple[int, int, int, int]]:
-        """First and one-past-last frame of each piece, then those of the stretch that it sees."""
-        for first in range(0, frames, self.chunk_frames):
-            last = min(first + self.chunk_frames, frames)
-            yield first, last, max(0, first - self.context_frames), min(frames, last + self.context_frames)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PretrainedCodec:
         """To another device, and with it what Mimi has worked out from its weights and keeps beside them."""

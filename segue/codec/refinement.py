@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segue.codec.losses import ReconstructionLoss
-from segue.codec.soundstream import SoundStream, check_wave
+from segue.codec.soundstream import SoundStream
 from segue.codec.streaming import LONG_CHUNK_FRAMES
 from segue.errors import SegueError
+from segue.waves import check_wave
 
 Watch = Callable[[int, int], None]
 """Called with rounds done and rounds in all."""

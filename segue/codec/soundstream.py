@@ -26,6 +26,7 @@ from segue.codec.spectral import SpectralConfig, SpectralDecoder, SpectralEncode
 from segue.codec.streaming import LONG_CHUNK_FRAMES, CodecStream, Memory, decode_chunks, encode_chunks
 from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
+from segue.waves import check_wave
 
 TOTAL = ".total"
 """Ends the names of the codebooks' moving sums."""
@@ -252,21 +253,3 @@ def load_weights(module: nn.Module, part: Part) -> None:
 def _without_totals(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights less what follows from codebooks and their use, and may be more than half precision holds."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(TOTAL)}
-
-
-def check_wave(wave: Tensor, lengths: Tensor | None) -> None:
-    """Refuse what is no wave, and lengths that are not its own.
-
-    Raises:
-        SegueError: if it is not a finite floating-point (B, N) with N >= 1, or lengths not (B,) from 1 to N.
-    """
-    if wave.ndim != 2 or wave.shape[-1] < 1 or wave.shape[0] < 1 or not wave.is_floating_point():
-        raise SegueError(f"wave {tuple(wave.shape)} {wave.dtype}: float (B, N) mono is wanted")
-    if not torch.isfinite(wave).all():
-        raise SegueError("wave: NaN or infinite samples")
-    if lengths is None:
-        return
-    if lengths.shape != wave.shape[:1] or lengths.is_floating_point():
-        raise SegueError(f"lengths {tuple(lengths.shape)} {lengths.dtype}: {wave.shape[0]} whole numbers are wanted")
-    if bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
-        raise SegueError(f"lengths {lengths.tolist()}: from 1 to the {wave.shape[1]} samples of the wave")

@@ -14,7 +14,6 @@ Source: HuBERT (arXiv 2106.07447), WavLM (arXiv 2110.13900), wav2vec 2.0 (arXiv 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,8 @@ from segue.config import from_dict, to_dict
 from segue.errors import SegueError
 from segue.published import Reference, make_config, make_model, read_model, transformers
 from segue.semantic.kmeans import Clusters, nearest
-from segue.semantic.tokenizer import PART_KIND, centred, check_wave
+from segue.semantic.tokenizer import PART_KIND, centred
+from segue.waves import check_wave, pieces
 
 KEY = "pretrained"
 CHUNK_SECONDS = 30.0
@@ -135,7 +135,7 @@ class PretrainedEncoder(nn.Module):
         after = (frames - 1) * self.hop_length + self._sees - before - samples
         padded = F.pad(wave, (before, after))[None]
         found: list[list[Tensor]] = [[] for _ in range(self.block)]
-        for first, last, start, stop in self._pieces(frames):
+        for first, last, start, stop in pieces(frames, self.chunk_frames, self.context_frames):
             piece = padded[:, start * self.hop_length : (stop - 1) * self.hop_length + self._sees]
             for block, output in zip(found, self._outputs(piece), strict=True):
                 assert output.shape[0] == stop - start, (tuple(output.shape), start, stop)
@@ -157,12 +157,6 @@ class PretrainedEncoder(nn.Module):
             for hook in hooks:
                 hook.remove()
         return outputs
-
-    def _pieces(self, frames: int) -> Iterator[tuple[int, int, int, int]]:
-        """First and one-past-last frame of each piece, then those of the stretch that it sees."""
-        for first in range(0, frames, self.chunk_frames):
-            last = min(first + self.chunk_frames, frames)
-            yield first, last, max(0, first - self.context_frames), min(frames, last + self.context_frames)
 
 
 class PretrainedTokenizer(nn.Module):

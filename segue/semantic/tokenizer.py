@@ -22,6 +22,7 @@ from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, fram
 from segue.semantic.kmeans import evened, nearest
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 from segue.units import samples_to_frames
+from segue.waves import check_wave
 
 PART_KIND = "semantic"
 
@@ -208,25 +209,3 @@ def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:
     steps = torch.arange(hidden.shape[1], device=hidden.device)
     within = sums[:, (steps + frames + 1).clamp(max=hidden.shape[1])] - sums[:, (steps - frames).clamp(min=0)]
     return hidden - (within[..., :-1] / within[..., -1:].clamp(min=1)).to(hidden)
-
-
-def check_wave(wave: Tensor, lengths: Tensor | None) -> None:
-    """Refuse what is no batch of waves.
-
-    Raises:
-        SegueError: on a wrong shape or dtype, an empty wave, NaN, or lengths that don't fit.
-    """
-    if wave.ndim != 2 or wave.shape[0] == 0:
-        raise SegueError(f"wave of shape {tuple(wave.shape)}: must be (rows, samples); add a row with wave[None]")
-    if not wave.is_floating_point():
-        raise SegueError(f"wave of dtype {wave.dtype}: must be floating, in [-1, 1]; divide integers by their maximum")
-    if wave.shape[1] == 0:
-        raise SegueError("wave without samples: nothing to tokenise")
-    if not bool(torch.isfinite(wave).all()):
-        raise SegueError("wave holds NaN or infinity: clean it first")
-    if lengths is None:
-        return
-    if lengths.shape != wave.shape[:1] or lengths.is_floating_point():
-        raise SegueError(f"lengths of shape {tuple(lengths.shape)}: must be {wave.shape[0]} whole numbers")
-    if bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
-        raise SegueError(f"lengths {lengths.tolist()}: must be from 1 to the {wave.shape[1]} samples of the wave")

@@ -122,7 +122,7 @@ def test_silence_and_a_single_sample_are_sound_too(bundled, wave):
         (torch.zeros(100), -1, "refinement of -1 rounds: 0 to 1000"),
         (torch.zeros(100), 1001, "refinement of 1001 rounds"),
         (torch.full((100,), math.nan), 2, "NaN"),
-        (torch.zeros(0), 2, "float"),
+        (torch.zeros(0), 2, "without samples"),
         (torch.zeros(100, dtype=torch.int64), 2, "int64"),
     ],
 )
