@@ -133,7 +133,7 @@ def scales(truths: Sequence[Playing], groups: Sequence[int]) -> np.ndarray:
         for other in range(place + 1, len(truths))
         if groups[place] != groups[other]
     ]
-    return np.mean(pairs, axis=0) if pairs else np.full(4, math.nan)
+    return np.array([_mean(column) for column in np.array(pairs).T]) if pairs else np.full(4, math.nan)
 
 
 def nearer(
@@ -155,7 +155,8 @@ def nearer(
         scale: see `scales`.
 
     Returns:
-        in onsets, pitch classes, loudness, all three and long-term spectrum.
+        in onsets, pitch classes, loudness, all three and long-term spectrum; NaN where what was made has no such
+        statistic, and of rivals without one nothing is said.
     """
     own = distances(made, truths[place])
     others = [distances(rivals[k], truths[place]) for k in range(len(rivals)) if groups[k] != groups[place]]
@@ -164,8 +165,14 @@ def nearer(
     table = np.array([own, *others])
     together = (table[:, :3] / np.maximum(scale[:3], 1e-9)).sum(1, keepdims=True)
     table = np.concatenate([table[:, :3], together, table[:, 3:]], axis=1)
-    wins = (table[0] < table[1:]) + 0.5 * (table[0] == table[1:])
-    return [float(value) for value in np.where(np.isnan(table).any(0), math.nan, wins.mean(0))]
+    wins = np.where(np.isnan(table[0] - table[1:]), math.nan, (table[0] < table[1:]) + 0.5 * (table[0] == table[1:]))
+    return [_mean(column) for column in wins.T]
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that there are; NaN where there are none."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else math.nan
 
 
 def named(

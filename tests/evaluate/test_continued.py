@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,6 +147,9 @@ def test_a_piece_that_goes_on_as_it_did_is_nearer_than_the_others():
     row = played.nearer(unheard, 0, truths, truths, range(4), scale)
     assert [math.isnan(value) for value in row] == [True, True, False, True, False]
     assert np.isnan(played.nearer(truths[0], 0, truths, truths, [0, 0, 0, 0], scale)).all()
+    silent = [replace(truths[1], onsets=math.nan) if k == 1 else one for k, one in enumerate(truths)]
+    assert played.nearer(truths[0], 0, silent, silent, range(4), played.scales(silent, range(4))) == [1] * 5
+    assert np.isfinite(played.scales(silent, range(4))).all()
 
 
 def test_an_instrument_is_named_by_other_recordings():
