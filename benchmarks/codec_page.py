@@ -63,7 +63,7 @@ def page(part: Part, codec: SoundStream, waves: dict[str, Tensor], counts: list[
         for count in counts:
             made = file.decode(codec, file.encode(codec, wave, count))
             kbit_s = count * math.log2(codec.codebook_size) * codec.frame_rate / 1000
-            label = f"{count} codebook{'s' if count > 1 else ''}"
+            label = f"{count} codebook{'s' if count > 1 else ''}, as a file"
             panels.append(_shown(label, f"{kbit_s:g} kbit/s", made, rate, top_db))
         sections.append(f'<section>\n<h2>{escape(name)}</h2>\n<div class="row">{"".join(panels)}</div>\n</section>')
     steps, hours = part.card.get("steps"), part.card.get("hours_seen")

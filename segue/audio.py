@@ -135,9 +135,9 @@ def to_mono(samples: np.ndarray, file_rate: int, sample_rate: int) -> np.ndarray
 def levels_db(wave: Tensor, sample_rate: int) -> np.ndarray:
     """Level of each whole frame of 20 ms in dB re full scale, not below `FLOOR_DB`: (frames,)."""
     size = max(1, round(LEVEL_SECONDS * sample_rate))
-    frames = wave[: len(wave) // size * size].double().reshape(-1, size)
+    frames = wave[: len(wave) // size * size].cpu().double().reshape(-1, size)
     power = frames.square().mean(1).clamp(min=10 ** (FLOOR_DB / 10))
-    return np.asarray((10 * power.log10()).cpu().numpy())
+    return np.asarray((10 * power.log10()).numpy())
 
 
 def read_crop(path: Path, start_seconds: float, seconds: float, sample_rate: int) -> np.ndarray:

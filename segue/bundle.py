@@ -96,9 +96,10 @@ class Bundle:
     def continue_audio(
         self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
     ) -> Continuation:
-        """Go on with a recording: all of it at once, the most fitting of the tries that the bundle makes by itself.
+        """Go on with a recording: all of it at once.
 
-        `continuation` does so chunk by chunk, and makes one try unless more are asked for, as what is longer than 30 s.
+        Of up to 30 s the bundle's own number of tries are made (`Manner.tries`; piano 8) and the most fitting one is
+        kept, unless `tries` says otherwise; of more, one.
 
         Args:
             wave: the prompt, (N,) or (N, channels); all of it is used.
@@ -113,14 +114,14 @@ class Bundle:
             SegueError: if the prompt is empty, too short, silent or not finite, or an option is out of range.
         """
         if options.get("tries") is None:
-            options["tries"] = self.manner.tries_for(seconds)
+            options["tries"] = self.manner.tries_for(seconds, options.get("num", 1))
         return self.continuation(wave, sample_rate, seconds, **options).run()
 
     @torch.no_grad()
     def continuation(
         self, wave: Tensor | np.ndarray, sample_rate: int, seconds: float = 7.0, **options: Unpack[Options]
     ) -> Generation:
-        """As `continue_audio`, not yet made: `for chunk in bundle.continuation(wave, rate).stream()`."""
+        """As `continue_audio`, not yet made, and one try unless `tries` asks for more: iterate over its `stream()`."""
         prompt = tokenize_prompt(self.models, *self.both_rates(wave, sample_rate))
         return Generation(self.models, prompt, seconds, settings_of(options, self.manner))
 
@@ -176,8 +177,8 @@ class Bundle:
         return ours.to(device), theirs.to(device)
 
     def reconstruct(self, wave: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """A wave (N,) at `sample_rate` through the codec and back: (N,). Its codes are taken one by one, as stages know
-        them; those of a file may be searched for (`segue.codec.file`)."""
+        """A wave (N,) at `sample_rate` through the codec and back: (N,). Its codes are the encoder's own, taken one by
+        one, as stages know them; those of a file are refined, and may be searched for (`segue.codec.file`)."""
         codes = self.codec.encode(wave[None], num_codebooks=num_codebooks)
         return self.codec.decode(codes)[0, : wave.shape[-1]]
 

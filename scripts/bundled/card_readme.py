@@ -12,6 +12,7 @@ from segue.artifact import joint_fingerprint, read_json
 from segue.bundle import load_parts
 from segue.errors import SegueError
 from segue.evaluate.section import Section
+from segue.generate.manner import Manner
 
 MARKS = ("<!-- cards: begin -->", "<!-- cards: end -->")
 CODEC = {"pesq_wb": ("PESQ-WB", 2), "stoi": ("STOI", 2), "visqol": ("ViSQOL", 2)}
@@ -84,7 +85,8 @@ def _codec(shelf: Shelf, fingerprint: str) -> str:
         header = [f"the codec on {len(found['files'])} held-out utterances", *(title for title, _ in CODEC.values())]
     except (KeyError, TypeError) as error:
         raise SegueError(f"{shelf.folder / 'codec-speech.json'}: no result that is known here ({error})") from error
-    return joined(table(header, rows), shelf.source("codec-speech.json"))
+    told = "Refined: as `segue encode` writes files; the others as with `--refine 0`."
+    return joined(table(header, rows), paragraph(f"{told} {shelf.source('codec-speech.json')}"))
 
 
 def _speed(shelf: Shelf, fingerprint: str) -> str:
@@ -94,16 +96,22 @@ def _speed(shelf: Shelf, fingerprint: str) -> str:
     try:
         own, *others = found["rows"]
         encode, decode = (own[part]["times_real_time"]["median"] for part in ("encode", "decode"))
+        filed = next((row for row in others if row["name"].startswith(f"{own['name']}, file of 12")), None)
+        files = f"; a refined file is encoded {_times(filed):.1f} times faster than real time" if filed else ""
         peers = ", ".join(_faster(row) for row in others if not row["name"].startswith(own["name"]))
         threads = found["settings"]["threads"]
         given = "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
     except (KeyError, TypeError, ValueError) as error:
         raise SegueError(f"{shelf.folder / 'codec-speed.json'}: no result that is known here ({error})") from error
     return paragraph(
-        f"With {given} the codec encodes {encode:.0f} and decodes {decode:.0f} times faster than real time: {peers}, "
-        "at their published sizes in the same run ([how](benchmarks/README.md), "
+        f"With {given} the codec itself encodes {encode:.0f} and decodes {decode:.0f} times faster than real time: "
+        f"{peers}, at their published sizes in the same run{files} ([how](benchmarks/README.md), "
         f"{link(shelf.folder / 'codec-speed.json', shelf.card, 'figures')})."
     )
+
+
+def _times(row: dict[str, Any]) -> float:
+    return float(row["encode"]["times_real_time"]["median"])
 
 
 def _faster(row: dict[str, Any]) -> str:
@@ -116,12 +124,15 @@ def _systems(shelf: Shelf, bundled: Path, names: list[str]) -> str:
     for name in names:
         parts = load_parts(bundled / name)
         fingerprint = joint_fingerprint({role: part.fingerprint for role, part in parts.items()})
-        found = shelf.sections(f"report-{name}", fingerprint, ("baselines", "detector"))
+        manner = Manner.read(read_json(bundled / name / "bundle.json", "bundle"), bundled / name, "parallel" in parts)
+        found = shelf.sections(f"report-{name}", fingerprint, manner, ("baselines", "detector"))
         if "baselines" not in found:
             missing.append(paragraph(f"`segue evaluate all --bundle {name}`: {NOT_YET}"))
             continue
         rows += _rows(name, found["baselines"])
         told.append(f"{link(shelf.folder / f'report-{name}', shelf.card, name)}: {_sentence(found['baselines'])}")
+        if manner.tries > 1:
+            told[-1] += f" Each the most fitting of {manner.tries} tries."
         if "detector" in found:
             told[-1] += _detector(found["detector"])
     if not rows:

@@ -22,6 +22,7 @@ from segue.evaluate.measures import Figure
 from segue.evaluate.report import words
 from segue.evaluate.section import Section
 from segue.evaluate.suites import SUITES
+from segue.generate.manner import Manner
 
 NOT_YET = "Not measured yet for these weights."
 INTERVALS = f"In brackets: 95 % intervals. {NOTHING}: not measured."
@@ -62,9 +63,9 @@ class Shelf:
     card: Path
     told: list[str] = field(default_factory=list)
 
-    def sections(self, name: str, fingerprint: str, suites: Sequence[str]) -> dict[str, Section]:
+    def sections(self, name: str, fingerprint: str, manner: Manner, suites: Sequence[str]) -> dict[str, Section]:
         """Those sections of a report that are there and of these weights, by suite."""
-        report = self.report(name, fingerprint)
+        report = self.report(name, fingerprint, manner)
         entries = {suite: report.suites[suite] for suite in suites if suite in report.suites} if report else {}
         found = {suite: self.section(name, suite, entry) for suite, entry in entries.items() if entry.failed is None}
         return {suite: one for suite, one in found.items() if one is not None}
@@ -87,15 +88,15 @@ class Shelf:
         values = read_json(path, "result of a benchmark")
         return values if self._fits(path, values.get(key), fingerprint) else None
 
-    def report(self, name: str, fingerprint: str) -> reports.Report | None:
-        """A report of `segue evaluate`, likewise."""
+    def report(self, name: str, fingerprint: str, manner: Manner) -> reports.Report | None:
+        """A report of `segue evaluate`, likewise, and if sound was made in the bundle's manner."""
         folder = self.folder / name
         if not (folder / reports.REPORT).is_file():
             self.told.append(f"{folder / reports.REPORT}: not there")
             return None
         report = reports.read(folder)
         fits = self._fits(folder / reports.REPORT, report.settings.bundle_fingerprint, fingerprint)
-        return report if fits else None
+        return report if fits and self._made_so(folder / reports.REPORT, report.settings, manner) else None
 
     def section(self, name: str, suite: str, entry: reports.Entry) -> Section | None:
         """One suite's section, if it is the one that the report tells of: both keep the seconds that it took."""
@@ -112,6 +113,15 @@ class Shelf:
     def source(self, name: str) -> str:
         """The link that stands below a result's figures."""
         return f"Source: {link(self.folder / name, self.card, name)}."
+
+    def _made_so(self, path: Path, then: reports.Settings, manner: Manner) -> bool:
+        """Whether the bundle still makes sound as it did for the report; no fingerprint tells."""
+        own = {**manner.told(), "tries": manner.tries_for(then.seconds)}
+        other = {key: (was, own[key]) for key in own if (was := _listed(getattr(then, key))) != own[key]}
+        if other:
+            changed = ", ".join(f"{key} {was} there, {now} now" for key, (was, now) in other.items())
+            self.told.append(f"{path}: made in another manner ({changed})")
+        return not other
 
     def _fits(self, path: Path, found: object, wanted: str) -> bool:
         if found != wanted:
@@ -153,6 +163,10 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
     return joined(heading, table(header, lines), paragraph(" ".join([*notes, shelf.source(name)])))
 
 
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def refined(row: dict[str, Any]) -> str:
     """Whether a row's codes were refined, after how many codebooks they are of."""
     return ", refined" if row.get("refinement") else ""
@@ -161,8 +175,8 @@ def refined(row: dict[str, Any]) -> str:
 def _health(layers: list[dict[str, Any]]) -> str:
     used, perplexity = [layer["use"] for layer in layers], [layer["perplexity"] for layer in layers]
     return (
-        f"Of each codebook {min(used):.0%} to {max(used):.0%} of the codes are used over {layers[0]['frames']} frames, "
-        f"perplexity {min(perplexity):.0f} to {max(perplexity):.0f}."
+        f"Of each codebook the encoder's own codes use {min(used):.0%} to {max(used):.0%} over {layers[0]['frames']} "
+        f"frames, perplexity {min(perplexity):.0f} to {max(perplexity):.0f}."
     )
 
 
@@ -181,8 +195,9 @@ def speed(shelf: Shelf, name: str, fingerprint: str) -> str:
         told = (
             f"Times real time and ratios: medians of {settings['repeats']} rounds over {settings['seconds']:g} s of "
             f"sound, {settings['threads']} CPU thread(s), {settings['clock']} time. The peers have their published "
-            "sizes and random weights. Of the speed that the machine's arithmetic allows, encoding reaches "
-            f"{reached[0]:.0%} and decoding {reached[1]:.0%}. Algorithmic latency: "
+            "sizes and random weights. Files are coded as `segue encode` does it, refined and, with few codebooks, "
+            "searched for; streams and stages do without. Of the speed that the machine's arithmetic allows, encoding "
+            f"reaches {reached[0]:.0%} and decoding {reached[1]:.0%}. Algorithmic latency: "
             f"{1000 * found['latency_seconds']:.0f} ms."
         )
     except (KeyError, TypeError) as error:
@@ -194,9 +209,9 @@ def speed(shelf: Shelf, name: str, fingerprint: str) -> str:
 _SPEEDS = ("times_real_time", "ours_is_faster_by")
 
 
-def evaluation(shelf: Shelf, name: str, fingerprint: str) -> str:
+def evaluation(shelf: Shelf, name: str, fingerprint: str, manner: Manner) -> str:
     """The tables of `segue evaluate all`."""
-    report = shelf.report(name, fingerprint)
+    report = shelf.report(name, fingerprint, manner)
     if report is None:
         return joined("### By `segue evaluate all`", NOT_YET)
     asked = report.settings
@@ -204,7 +219,7 @@ def evaluation(shelf: Shelf, name: str, fingerprint: str) -> str:
         f"`segue evaluate all` on {asked.recordings} recordings of {words(asked.data)}, {asked.speakers} speakers or "
         f"pieces, {asked.sound_seconds:g} s in all; {asked.prompt_seconds:g} s of prompt, {asked.seconds:g} s made, "
         f"decoder {asked.decoder}, temperature {words(asked.temperature)}, guidance {asked.guidance:g}, "
-        f"{'one try' if asked.tries == 1 else f'the most fitting of {asked.tries} tries'}, engine "
+        f"{'one try' if asked.tries == 1 else f'continuations the most fitting of {asked.tries} tries'}, engine "
         f"{asked.engine} {asked.weights}, seed {asked.seed}. {INTERVALS} Source of what this says: "
         f"{link(shelf.folder / name / reports.REPORT, shelf.card)}."
     )

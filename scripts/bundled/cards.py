@@ -147,14 +147,14 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     codec = Path(places["codec"]).resolve() / CARD
     at = f"temperatures {results.words(manner.temperature)} and guidance {manner.guidance:g}"
     if manner.tries > 1:
-        at += f", and keeps the most fitting of {manner.tries} tries"
+        at += f", and of continuations up to 30 s that are made at once keeps the most fitting of {manner.tries} tries"
     about = (
         f"AudioLM (arXiv 2209.03143) for {kind}: a semantic tokenizer {encoder}, three stages{more}, over "
         f"the codec `{found['codec'].fingerprint}` ({link(codec, folder.resolve(), 'its card')}). Unless asked "
         f"otherwise it decodes with `{manner.decoder}` at {at}. Fingerprint `{fingerprint}`, of all parts "
         f"together, by {link(folder / 'bundle.json', folder)}."
     )
-    measured = [results.evaluation(shelf, f"report-{folder.name}", fingerprint)]
+    measured = [results.evaluation(shelf, f"report-{folder.name}", fingerprint, manner)]
     if "parallel" in found:
         measured.append(results.decoders(shelf, f"acoustic-{folder.name}.json", fingerprint))
     told = _by_hand(text, fingerprint, shelf)

@@ -25,7 +25,8 @@ FRAMES = 240
 MEDIA = "audio/ogg; codecs=vorbis"
 ABOUT = (
     "None of these recordings was trained on. Which they are is drawn by a rule that spreads readers and instruments, "
-    "and every sound is the first one made: nothing was chosen by ear."
+    "and no sound was chosen by ear: each is what its command writes. Where the bundle makes several tries of a "
+    "continuation (piano), the command keeps one by a rule. Sounds through the codec are refined, as files are."
 )
 MADE = (
     "A network made all sounds but the prompts, and what follows the prompt in a continuation: nobody said or played "

@@ -50,8 +50,8 @@ RefineOption = Annotated[
     typer.Option(
         "--refine",
         metavar="ROUNDS",
-        help="Rounds in which the codes are fitted to the sound through the decoder: 6 by default, several times "
-        "slower than 0, which takes them as the encoder has them.",
+        help="Rounds in which the codes are fitted to the sound through the decoder: 6 by default, some thirty times "
+        "slower than 0, which takes them as the encoder has them. Published codecs take 0 alone.",
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="CPU threads; torch decides by default.")]

@@ -47,8 +47,10 @@ class Making:
     """The options of every verb that makes sound."""
 
     bundle: BundleOption = "speech"
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0
-    num: Annotated[int, typer.Option(help="How many to make; beyond one, OUT is numbered.")] = 1
+    seed: Annotated[int, typer.Option(help="Same seed and options, same bytes.")] = 0
+    num: Annotated[
+        int, typer.Option(help="How many to make; beyond one, OUT is numbered. Times the tries, at most 1000.")
+    ] = 1
     temperature: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="Of the semantic, coarse and fine stage; the bundle's own by default."),
@@ -74,13 +76,14 @@ class Making:
     tries: Annotated[
         int | None,
         typer.Option(
-            help="Make so many and keep the most fitting one: as loud as most, in the prompt's key. Of up to 30 s "
-            "of continuation the bundle's own by default, else and with --stream 1."
+            help="Make so many and keep the most fitting one: as loud as most, in the prompt's key. By default "
+            "continue makes as many as the bundle says (piano 8) of up to 30 s and 64 in all, else and with --stream "
+            "one; generate makes one."
         ),
     ] = None
-    stream: Annotated[bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once.")] = (
-        False
-    )
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Write sound (WAV) as it is made, to be played at once; one try.")
+    ] = False
     as_json: Annotated[bool, typer.Option("--json", help="One line of figures on standard output.")] = False
     device: DeviceOption = "auto"
     threads: ThreadsOption = None
@@ -131,7 +134,7 @@ def continue_(
     def begin(bundle: Bundle, options: Options) -> Generation:
         wave = _beginning(prompt, prompt_seconds, bundle)
         if options["tries"] is None and not making.stream:
-            options["tries"] = bundle.manner.tries_for(seconds)
+            options["tries"] = bundle.manner.tries_for(seconds, making.num)
         return bundle.continuation(wave.numpy(), bundle.sample_rate, seconds, **options)
 
     _make(begin, making, out, prompt)

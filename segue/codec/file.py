@@ -40,6 +40,7 @@ from segue.artifact import written_file
 from segue.codec.refinement import ROUNDS, Watch, refined_latent
 from segue.codec.seam import Codec, checked_count
 from segue.codec.soundstream import SoundStream
+from segue.codec.streaming import LONG_CHUNK_FRAMES
 from segue.errors import SegueError
 
 SUFFIX = ".segue"
@@ -149,12 +150,19 @@ def encode(
         codes = codec.encode(wave[None], num_codebooks=num_codebooks, candidates=candidates)[0]
     elif isinstance(codec, SoundStream):
         count = checked_count(codec, num_codebooks, candidates)
-        codes = codec.quantizer.encode_latent(refined_latent(codec, wave, rounds, watch), count, candidates)[0]
+        codes = _coded(codec, refined_latent(codec, wave, rounds, watch), count, candidates)[0]
     else:
         raise SegueError(f"refinement of {rounds} rounds: only Segue's own codecs have what it needs; ask for 0")
     return CodedAudio(
         codes, codec.sample_rate, codec.hop_length, wave.shape[-1], codec.codebook_size, codec.codes_fingerprint
     )
+
+
+@torch.no_grad()
+def _coded(codec: SoundStream, latent: Tensor, count: int, candidates: int) -> Tensor:
+    """Latent (1, T, L) -> codes (1, q, T), in the memory of a piece."""
+    pieces = latent.split(LONG_CHUNK_FRAMES, dim=1)
+    return torch.cat([codec.quantizer.encode_latent(piece, count, candidates) for piece in pieces], dim=-1)
 
 
 def refinement_of(codec: Codec) -> int:

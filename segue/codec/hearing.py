@@ -27,6 +27,8 @@ BARK_BANDS = 49
 LOUDNESS_WINDOW_SECONDS = 0.032
 USUAL_POWER = 1e7
 """Of speech at a comfortable level, in the units of P.862: samples are 16-bit integers."""
+INAUDIBLE_DB = 200.0
+"""Louder than sound gets: beyond some 25 kHz nothing is heard, and powers of ten of the threshold overflow."""
 SPLIT_FRAMES = 20
 """Of 16 ms: the stretch within which the worst frames lead."""
 GAMMATONE_BANDS = 24
@@ -80,7 +82,7 @@ class LoudnessDistance(nn.Module):
         centre = (share * middle[:, None]).sum(dim=0) / share.sum(dim=0)
         self.width = float(limits[1])
         self.register_buffer("window", torch.hann_window(size), persistent=False)
-        self.register_buffer("threshold", 10 ** (threshold_db(centre) / 10), persistent=False)
+        self.register_buffer("threshold", 10 ** (threshold_db(centre).clamp(max=INAUDIBLE_DB) / 10), persistent=False)
         flatter = (6.0 / (bark(centre) + 2.0)).clamp(min=1.0, max=2.0) ** 0.15
         self.register_buffer("exponent", 0.23 * flatter, persistent=False)
         self.register_buffer("bands", share, persistent=False)

@@ -3,9 +3,9 @@
 wave (N,) -> latent (1, T, L) of the encoder -> rounds of gradient descent on what is heard of it -> latent (1, T, L).
 
 An encoder that reads each frame once can't know what its decoder will make of the whole; a few steps down the
-gradient of the losses that the codec was trained with find much of what it missed. Codes and decoder stay as they are,
-so whoever reads codes reads these. It takes as many passes through the decoder, there and back, as there are rounds:
-for files, which are coded once, not for streams.
+gradient of the losses that the bundled codec was trained with find much of what it missed. Codes and decoder stay as
+they are, so whoever reads codes reads these. It takes as many passes through the decoder, there and back, as there
+are rounds: for files, which are coded once, not for streams.
 
 Source: analysis by synthesis in speech coding: Atal and Remde (ICASSP 1982); on top of an encoder's first guess:
 Campos et al., Content Adaptive Optimization for Neural Image Compression (arXiv 1906.01223).
@@ -35,12 +35,10 @@ STEP = 0.1
 """Of a round, in deviations of the latent; it falls to nothing over the rounds."""
 BETAS = (0.9, 0.99)
 WEIGHTS = {"mel": 1.0, "complex": 2.0, "wave": 5.0, "loudness": 0.5, "structure": 1.0}
-"""Of the losses: what the bundled codec's decoder was trained with, less its discriminators."""
+"""Of the losses: what the bundled codec was trained with, less its discriminators."""
 WINDOW_FRAMES = LONG_CHUNK_FRAMES
 BEFORE_FRAMES, AFTER_FRAMES = 64, 25
 """What a window of a long sound hears of its neighbours: those before it are done, those after it come next."""
-LEAST_SAMPLES = 4096
-"""That the losses' longest windows need; less is filled up with zeros."""
 
 
 def refined_latent(codec: SoundStream, wave: Tensor, rounds: int = ROUNDS, watch: Watch | None = None) -> Tensor:
@@ -59,8 +57,11 @@ def refined_latent(codec: SoundStream, wave: Tensor, rounds: int = ROUNDS, watch
         latent (1, T, L), T = ceil(N / hop_length).
 
     Raises:
-        SegueError: if the wave is not a finite float (N,), N >= 1, or rounds are not 0 to 1000.
+        SegueError: if the wave is not a finite float (N,), N >= 1, rounds are not 0 to 1000, the codec was made in
+            torch's inference mode, or its losses can't be worked out.
     """
+    if rounds and any(weight.is_inference() for weight in codec.parameters()):
+        raise SegueError("refinement: a codec made within torch.inference_mode has no gradients; load it outside")
     if not 0 <= rounds <= MOST_ROUNDS:
         raise SegueError(f"refinement of {rounds} rounds: 0 to {MOST_ROUNDS}")
     check_wave(wave[None], None)
@@ -105,12 +106,12 @@ def _fitted(
     moved = latent.detach().clone().requires_grad_()
     step = STEP * float(latent.std(correction=0))
     descent = torch.optim.Adam([moved], lr=step, betas=BETAS)
-    missing = (0, max(0, LEAST_SAMPLES - target.shape[-1]))
-    target = F.pad(target, missing)
     for index in range(rounds):
         descent.param_groups[0]["lr"] = step * (1 - index / rounds)
         made = codec.decoder(codec.quantizer.widen(torch.cat([before, moved], dim=1)), None)
-        distance = torch.stack(list(losses(F.pad(made, missing), target).values())).sum()
+        distance = torch.stack(list(losses(made, target).values())).sum()
+        if not torch.isfinite(distance):
+            raise SegueError(f"refinement: distance {float(distance)} after {index} rounds; ask for 0 rounds")
         (moved.grad,) = torch.autograd.grad(distance, [moved])
         descent.step()
         if watch is not None:

@@ -23,6 +23,7 @@ _OF_THE_SYSTEM = (
     "temperature",
     "guidance",
     "tries",
+    "draws",
     "decoder",
     "engine",
     "weights",

@@ -23,6 +23,7 @@ from segue.units import seconds_to_samples
 
 SEEDS_APART = 1000
 """Between those of two recordings: more than a recording has takes."""
+DRAWS = "each recording's own"
 LEAST_SECONDS = 2.0
 """Of a recording that must be left after the prompt, for a continuation to be compared with."""
 

@@ -122,7 +122,7 @@ def setting_facts(settings: Settings) -> list[tuple[str, object]]:
         ("prompt, continuation", f"{settings.prompt_seconds:g} s, {settings.seconds:g} s"),
         ("seed", settings.seed),
         ("decoding", f"{settings.decoder}, engine {settings.engine}, weights {settings.weights}"),
-        ("temperature, guidance, tries", f"{heat}; {settings.guidance:g}; {settings.tries}"),
+        ("temperature, guidance, tries", f"{heat}; {settings.guidance:g}; {settings.tries} of a continuation"),
     ]
 
 

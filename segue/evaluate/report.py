@@ -61,6 +61,7 @@ class Settings:
         seconds: that are made.
         guidance: of the coarse stage.
         tries: made of each continuation, of which the most fitting one is kept.
+        draws: whether recordings have random draws of their own.
     """
 
     bundle: str
@@ -81,6 +82,7 @@ class Settings:
     seconds: float
     guidance: float = 1.0
     tries: int = 1
+    draws: str = "the same for every recording"
 
     def differences(self, other: Settings) -> dict[str, tuple[Any, Any]]:
         """What is not the same: attribute -> own value, the other's."""

@@ -26,7 +26,7 @@ from segue.evaluate import report as reports
 from segue.evaluate import section as sections
 from segue.evaluate.cache import Cache
 from segue.evaluate.drawn import with_plots
-from segue.evaluate.generations import LEAST_SECONDS
+from segue.evaluate.generations import DRAWS, LEAST_SECONDS
 from segue.evaluate.pairs.find import find
 from segue.evaluate.recordings import Recording, fingerprint, held_out
 from segue.evaluate.report import Entry, Report, Settings
@@ -200,6 +200,7 @@ def _settings(bundle: Bundle, asked: Asked, recordings: Sequence[Recording]) -> 
         seconds=asked.seconds,
         guidance=bundle.manner.guidance,
         tries=bundle.manner.tries_for(asked.seconds),
+        draws=DRAWS,
     )
 
 

@@ -2,7 +2,8 @@
 
 Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T). T_s and T stand in the ratio of the frame rates.
 
-What is made comes as a stream of chunks; the whole is the stream, drained. The prompt is tokenised from its end: what
+What is made comes as a stream of chunks; the whole is the stream, drained. Of several tries, of which one is kept, no
+chunk comes before all are made. The prompt is tokenised from its end: what
 is left over of a whole number of frames of both tokenizers (of semantic frames, as a rule) is at its start.
 
 Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D: unconditional generation, acoustic generation,
@@ -202,6 +203,8 @@ def no_prompt(models: Models) -> Prompt:
 @dataclass(frozen=True)
 class Generation:
     """Sound to be made; `stream` makes it chunk by chunk, `run` all of it: the same bytes.
+
+    With several tries `stream` gives the chunks of the one that is kept, once all are made.
 
     Attributes:
         models: to make it with.

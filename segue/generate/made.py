@@ -70,7 +70,7 @@ class Continuation:
         samples: length of each row.
         sample_rate: the codec's, in Hz.
         prompt_seconds: length of the prompt in `wave`.
-        seeds: of each row.
+        seeds: asked for, one a row; of several tries the kept one may have been drawn with another (TRIES_APART).
         tokens: of every stage. Their first frame stands `offset_samples` into `wave`.
         offset_samples: prompt samples before the first whole frame.
     """

@@ -11,7 +11,7 @@ from segue.errors import SegueError
 from segue.generate.continuation import DECODERS, Decoder
 from segue.generate.tries import MOST_TRIES
 
-TRIED_SECONDS = 30.0
+TRIED_SECONDS, TRIED_ROWS = 30.0, 64
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class Manner:
     decoder: Decoder = "ar"
     tries: int = 1
 
-    def tries_for(self, seconds: float) -> int:
-        """Tries of a continuation of so many seconds that is made at once: beyond 30 s one, for memory's sake."""
-        return self.tries if seconds <= TRIED_SECONDS else 1
+    def tries_for(self, seconds: float, num: int = 1) -> int:
+        """Tries of each of `num` continuations of so many seconds that are made at once; one where memory is dear.
+
+        It is so beyond 30 s, and beyond 64 rows of a batch.
+        """
+        return self.tries if seconds <= TRIED_SECONDS and num * self.tries <= TRIED_ROWS else 1
 
     def told(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -37,7 +37,7 @@ class Options(TypedDict, total=False):
             segue.lm.decoder).
         weights: of the stages: `float32`, `int8`, `bfloat16`; by default what suits the engine.
         tries: to make for each row, of which the most fitting one is kept (see segue.generate.tries), once all are
-            made. 1 by default; the bundle's own where up to 30 s are made at once (`continue_audio`).
+            made. 1 by default; `continue_audio` has the bundle's own, of up to 30 s and where they are 64 in all.
         on_progress: told stage, frames made and frames wanted.
     """
 

@@ -35,6 +35,7 @@ LOUDER_PAYS = 0.3
 PITCH_SECONDS = 0.256
 LOWEST_HZ, HIGHEST_HZ = 100.0, 2000.0
 _A4_HZ = 440.0
+_FRAMES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def pitch_classes(wave: Tensor, sample_rate: int) -> np.ndarray:
     """Shares (12,) of a wave's (n,) magnitude from 100 Hz to 2 kHz, A first, tuned to 440 Hz; all 0 for silence."""
     size = round(PITCH_SECONDS * sample_rate)
     wave = F.pad(wave.detach().cpu().float(), (0, max(0, size - len(wave))))
-    magnitude = torch.fft.rfft(wave.unfold(0, size, size // 4) * torch.hann_window(size)).abs().double().sum(0)
+    frames, window = wave.unfold(0, size, size // 4), torch.hann_window(size)
+    pieces = [torch.fft.rfft(piece * window).abs().double().sum(0) for piece in frames.split(_FRAMES_AT_ONCE)]
+    magnitude = torch.stack(pieces).sum(0)
     hertz = torch.fft.rfftfreq(size, 1 / sample_rate)
     heard = (hertz >= LOWEST_HZ) & (hertz <= HIGHEST_HZ)
     place = (12 * torch.log2(hertz[heard] / _A4_HZ)).round().long() % 12

@@ -169,7 +169,10 @@ def make(
     names = tuple(recording.item.id for recording in recordings)
     facts = {
         "options": asdict(options),
-        "bundles": [{"name": one.bundle.name, "fingerprint": one.bundle.fingerprint} for one in compared],
+        "bundles": [
+            {"name": one.bundle.name, "fingerprint": one.bundle.fingerprint, **one.bundle.manner.told()}
+            for one in compared
+        ],
         "segue": version("segue"),
         "gains_db": gains,
     }
@@ -235,7 +238,7 @@ def _is_heard(recording: Recording, options: Options) -> bool:
 
 def _rng(compared: Sequence[Maker], recordings: Sequence[Recording], options: Options) -> random.Random:
     """Draws that are the same for the same test alone, so that no two tests have names in common."""
-    makers_ = [[one.label, one.bundle.fingerprint, one.system] for one in compared]
+    makers_ = [[one.label, one.bundle.fingerprint, one.bundle.manner.told(), one.system] for one in compared]
     told = json.dumps([asdict(options), makers_, [one.identity for one in recordings]])
     return random.Random(hashlib.sha256(told.encode()).digest())
 

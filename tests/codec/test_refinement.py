@@ -13,7 +13,6 @@ from segue.bundle import BUNDLED, load_codec
 from segue.codec import file, refinement
 from segue.codec.losses import ReconstructionLoss
 from segue.codec.refinement import WEIGHTS, refined_latent
-from segue.codec.seanet import SeanetConfig
 from segue.codec.soundstream import SoundStream
 from segue.errors import SegueError
 
@@ -93,6 +92,38 @@ def test_windows_cost_next_to_nothing(bundled, monkeypatch):
     assert distance(bundled, wave, None, 3) < whole + 0.1 * (before - whole)
 
 
+def test_a_long_file_is_coded_in_the_memory_of_a_piece(monkeypatch):
+    codec, wave = tiny.make_codec(), tiny.waves(1, 3.0)[0]
+    whole = file.encode(codec, wave, refinement=1).codes
+    monkeypatch.setattr(file, "LONG_CHUNK_FRAMES", 40)
+    coded, plain = [], codec.quantizer.encode_latent
+
+    def spied(latent, *rest):
+        coded.append(latent.shape[1])
+        assert not torch.is_grad_enabled()
+        return plain(latent, *rest)
+
+    monkeypatch.setattr(codec.quantizer, "encode_latent", spied)
+    assert torch.equal(file.encode(codec, wave, refinement=1).codes, whole) and coded == [40, 40, 40, 30]
+
+
+@pytest.mark.parametrize("rate", [8000, 24_000, 48_000, 96_000])
+def test_any_sample_rate_can_be_refined(rate):
+    codec, wave = tiny.make_codec(sample_rate=rate), torch.from_numpy(tiny.sound(0.3, 0, rate))
+    assert len(file.encode(codec, wave, refinement=2).codes.unique()) > 2
+
+
+def test_what_can_not_be_worked_out_is_told(monkeypatch):
+    codec = tiny.make_codec()
+    with torch.inference_mode():
+        inside = SoundStream(codec.config).eval()
+    with pytest.raises(SegueError, match="load it outside"):
+        file.encode(inside, tiny.waves(1, 0.1)[0])
+    monkeypatch.setattr(ReconstructionLoss, "forward", lambda self, made, target: {"mel": made.sum() * math.nan})
+    with pytest.raises(SegueError, match="distance nan after 0 rounds; ask for 0 rounds"):
+        file.encode(codec, tiny.waves(1, 0.1)[0])
+
+
 def test_a_watch_is_told_of_every_round_of_every_window(monkeypatch):
     monkeypatch.setattr(refinement, "WINDOW_FRAMES", 20)
     told: list[tuple[int, int]] = []
@@ -103,7 +134,7 @@ def test_a_watch_is_told_of_every_round_of_every_window(monkeypatch):
 @pytest.mark.parametrize("pair", ["spectral", "seanet"])
 def test_both_pairs_can_be_refined(pair):
     codec = tiny.make_codec(pair)
-    assert isinstance(codec.config.seanet, SeanetConfig)
+    assert codec.config.pair == pair
     wave = tiny.waves(1, 0.5)[0]
     assert not torch.equal(refined_latent(codec, wave), refined_latent(codec, wave, 0))
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segue.bundle import load
 from segue.errors import SegueError
 from segue.generate.manner import Manner
 from segue.generate.options import settings_of
@@ -82,8 +83,9 @@ def test_what_is_kept_is_one_of_the_tries_to_the_byte(bundle):
     kept = bundle.continue_audio(PROMPT, RATE, 0.8, seed=3, tries=4)
     each = [bundle.continue_audio(PROMPT, RATE, 0.8, seed=3 + number * TRIES_APART) for number in range(4)]
     cut = len(PROMPT)
+    assert len({one.wave.numpy().tobytes() for one in each}) == 4
     best = most_fitting([one.wave[0, cut:] for one in each], torch.from_numpy(PROMPT), RATE)
-    assert best and torch.equal(kept.wave, each[best].wave) and torch.equal(kept.tokens.codes, each[best].tokens.codes)
+    assert torch.equal(kept.wave, each[best].wave) and torch.equal(kept.tokens.codes, each[best].tokens.codes)
     assert torch.equal(kept.tokens.semantic, each[best].tokens.semantic) and kept.seeds == (3,)
 
 
@@ -100,9 +102,39 @@ def test_the_stream_is_the_whole(bundle):
     assert len(chunks) > 2 and torch.equal(torch.cat(chunks, dim=1), generation.run().wave)
 
 
+def takes(make, tries: int = 3) -> list[torch.Tensor]:
+    """What each try is by itself, (n,)."""
+    return [make(seed=number * TRIES_APART).wave[0] for number in range(tries)]
+
+
 def test_out_of_nothing_and_of_a_recordings_content_too(bundle):
-    assert bundle.generation(0.5, tries=2).run().wave.shape == (1, RATE // 2)
-    assert bundle.acoustic_generation(PROMPT, RATE, 0.4, tries=2).run().wave.shape == (1, 6400)
+    for make in (
+        lambda **how: bundle.generation(0.5, **how).run(),
+        lambda **how: bundle.acoustic_generation(PROMPT, RATE, 0.4, **how).run(),
+    ):
+        each = takes(make)
+        assert torch.equal(make(tries=3).wave[0], each[most_fitting(each, NOTHING, RATE)])
+
+
+@pytest.mark.parametrize("how", [{"system": "semantic-only"}, {"stop_at_end": True, "seed": 4}])
+def test_every_way_to_go_on_takes_tries(bundle, how):
+    made = bundle.continue_audio(PROMPT, RATE, 1.0, tries=3, num=2, **how)
+    for row in range(2):
+        seed = how.get("seed", 0) + row
+        each = [bundle.continue_audio(PROMPT, RATE, 1.0, **how | {"seed": seed + n * TRIES_APART}) for n in range(3)]
+        waves = [one.wave[0, len(PROMPT) : one.samples[0]] for one in each]
+        best = each[most_fitting(waves, torch.from_numpy(PROMPT), RATE)]
+        assert made.samples[row] == best.samples[0] and made.tokens.ended[row] == best.tokens.ended[0]
+        assert torch.equal(made.wave[row, : made.samples[row]], best.wave[0])
+
+
+def test_without_semantic_tokens_and_all_codes_at_once(tmp_path):
+    for name, make, how in (("a", {"semantic_optional": True}, {"system": "acoustic-only"}),
+                            ("b", {"parallel": True}, {"decoder": "parallel"})):  # fmt: skip
+        other = load(tiny.make_bundle(tmp_path / name, **make))
+        each = takes(lambda other=other, how=how, **more: other.continue_audio(PROMPT, RATE, 0.4, **how, **more))
+        best = most_fitting([wave[len(PROMPT) :] for wave in each], torch.from_numpy(PROMPT), RATE)
+        assert torch.equal(other.continue_audio(PROMPT, RATE, 0.4, tries=3, **how).wave[0], each[best])
 
 
 def test_only_a_continuation_made_at_once_has_the_bundles_own(bundle):
@@ -113,6 +145,9 @@ def test_only_a_continuation_made_at_once_has_the_bundles_own(bundle):
     assert torch.equal(once.wave, eager.continuation(PROMPT, RATE, 0.4, seed=1).run().wave)
     assert eager.generation(0.4).settings.tries == 1
     assert [eager.manner.tries_for(seconds) for seconds in (0.1, 30, 30.1, 3600)] == [3, 3, 1, 1]
+    assert [eager.manner.tries_for(1, num) for num in (1, 21, 22, 1000)] == [3, 3, 1, 1]
+    many = eager.continue_audio(PROMPT, RATE, 0.1, num=22)
+    assert torch.equal(many.wave, eager.continue_audio(PROMPT, RATE, 0.1, num=22, tries=1).wave)
 
 
 @pytest.mark.parametrize(

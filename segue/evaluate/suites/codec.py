@@ -115,7 +115,11 @@ def run(context: Context) -> Section:
         table[way.name]["kbit_s"] = Figure(way.count * bits)
     table[ORIGINAL]["kbit_s"] = Figure(16 * rate / 1000)
     only = " PESQ, STOI, DistillMOS and words are only for speech." if context.kind == "piano" else ""
-    how = " Refined, as files are: fitted to the sound through the decoder." if any(way.refined for way in ways) else ""
+    how = (
+        " Refined, as files are: fitted to the sound through the decoder, and searched for where codebooks are few."
+        if any(way.refined for way in ways)
+        else ""
+    )
     opinion = f" DistillMOS of {QUALITY_SECONDS:g} s." if context.kind == "speech" else ""
     mode = "audio mode at 48 kHz" if context.kind == "piano" else "speech mode"
     return Section(
