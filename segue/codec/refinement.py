@@ -111,7 +111,7 @@ def _fitted(
         made = codec.decoder(codec.quantizer.widen(torch.cat([before, moved], dim=1)), None)
         distance = torch.stack(list(losses(made, target).values())).sum()
         if not torch.isfinite(distance):
-            raise SegueError(f"refinement: distance {float(distance)} after {index} rounds; ask for 0 rounds")
+            raise SegueError(f"refinement: distance {float(distance.detach())} after {index} rounds; ask for 0 rounds")
         (moved.grad,) = torch.autograd.grad(distance, [moved])
         descent.step()
         if watch is not None:
