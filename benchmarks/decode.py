@@ -182,6 +182,8 @@ def from_file_to_file(bundle: str, prompt: Path, threads: int, repeats: int, las
             f"{folder}/made.wav",
             "--threads",
             str(threads),
+            "--tries",
+            "1",
         ]
         walls = [fresh_process([*command, "--seconds", "7"], threads)[0] for _ in range(repeats + 1)][1:]
         memory = {

@@ -48,7 +48,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
 OPTIONAL_ROLES = ("parallel",)
 _KINDS = {"codec": "codec", "semantic": "semantic", "parallel": "parallel"}
-_FILE = "bundle.json"
+DESCRIPTION = "bundle.json"
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
         assert isinstance(model, nn.Module)
         model.to(device)
     frames_a_cut(codec.frame_rate, semantic.frame_rate)
-    description = read_json(folder / _FILE, "bundle")
+    description = read_json(folder / DESCRIPTION, "bundle")
     return Bundle(
         name=str(description.get("name", folder.name)),
         folder=folder,
@@ -212,7 +212,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Bundle:
         stages=stages,
         cards={role: part.card for role, part in parts.items()},
         fingerprints={role: part.fingerprint for role, part in parts.items()},
-        manner=Manner.read(description, folder / _FILE, parallel is not None),
+        manner=Manner.read(description, folder / DESCRIPTION, parallel is not None),
         parallel=parallel,
     )
 
@@ -245,14 +245,14 @@ def locate(name: str | Path) -> Path:
     if str(name) in bundled_names():
         return BUNDLED / str(name)
     folder = Path(name)
-    if (folder / _FILE).is_file():
+    if (folder / DESCRIPTION).is_file():
         return folder
-    raise SegueError(f"bundle {name}: neither a folder with {_FILE} nor one of {', '.join(bundled_names())}")
+    raise SegueError(f"bundle {name}: neither a folder with {DESCRIPTION} nor one of {', '.join(bundled_names())}")
 
 
 def bundled_names() -> list[str]:
     """Bundles that come with Segue."""
-    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{_FILE}"))
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{DESCRIPTION}"))
 
 
 def load_parts(folder: Path) -> dict[str, Part]:
@@ -261,7 +261,7 @@ def load_parts(folder: Path) -> dict[str, Part]:
     Raises:
         SegueError: if one is missing, damaged or made for other tokens.
     """
-    description = read_json(folder / _FILE, "bundle")
+    description = read_json(folder / DESCRIPTION, "bundle")
     if description.get("format_version") != FORMAT_VERSION:
         raise SegueError(f"{folder}: bundle format {description.get('format_version')}, {FORMAT_VERSION} is read here")
     parts, entries = {}, description.get("parts")
@@ -276,9 +276,11 @@ def _read_entry(folder: Path, role: str, entry: object) -> Part:
     """The part that an entry of `bundle.json` names by folder, or a codec by reference, with the fingerprint stated."""
     place = next((key for key in ("folder", "reference") if isinstance(entry, dict) and key in entry), None)
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in (place, "fingerprint")):
-        raise SegueError(f"{folder / _FILE}: the part {role} is missing or has no folder and fingerprint")
+        raise SegueError(f"{folder / DESCRIPTION}: the part {role} is missing or has no folder and fingerprint")
     if place == "reference" and role != "codec":
-        raise SegueError(f"{folder / _FILE}: the part {role} has a reference; only a codec can be a published one")
+        raise SegueError(
+            f"{folder / DESCRIPTION}: the part {role} has a reference; only a codec can be a published one"
+        )
     part = (
         read_part(entry["reference"])
         if place == "reference"
@@ -314,8 +316,8 @@ def codec_part(reference: str | Path) -> Part:
     if is_reference(reference):
         return read_part(str(reference))
     folder = Path(reference)
-    if (folder / _FILE).is_file():
-        entries = read_json(folder / _FILE, "bundle").get("parts")
+    if (folder / DESCRIPTION).is_file():
+        entries = read_json(folder / DESCRIPTION, "bundle").get("parts")
         return _read_entry(folder, "codec", entries.get("codec") if isinstance(entries, dict) else None)
     if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
         raise SegueError(f"{folder}: no artifact of Segue's; if a published codec was saved there, give hf:{folder}")
@@ -388,5 +390,5 @@ def save_bundle(
         **manner.told(),
         "parts": entries,
     }
-    with written_file(folder / _FILE) as beside:
+    with written_file(folder / DESCRIPTION) as beside:
         beside.write_text(json.dumps(description, indent=2) + "\n")

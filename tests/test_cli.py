@@ -284,6 +284,8 @@ def test_info_names_every_part(cli, bundle_folder, monkeypatch):
     assert outcome.code == 0 and outcome.err == ""
     for role, fingerprint in load(bundle_folder).fingerprints.items():
         assert role in outcome.out and fingerprint in outcome.out
+    assert "unless asked otherwise: temperature " in outcome.out and "guidance 1, ar, one try" in outcome.out
+    assert "temperature 1, 1, 0, guidance 1, ar, 8 tries of up to 30 s" in cli("info", "piano").out
 
 
 def test_tokenize_fills_a_store_and_train_reads_it(cli, tmp_path, bundle_folder):

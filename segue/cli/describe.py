@@ -13,7 +13,9 @@ def info(
     bundle: Annotated[str, typer.Argument(help="speech, piano, or the folder of a bundle.")] = "speech",
 ) -> None:
     """What a bundle is made of, what it was trained on, and what decodes it here."""
-    from segue.bundle import load_parts, locate
+    from segue.artifact import read_json
+    from segue.bundle import DESCRIPTION, load_parts, locate
+    from segue.generate.manner import TRIED_SECONDS, Manner
     from segue.lm.decoder import choose_engine
 
     folder = locate(bundle)
@@ -31,5 +33,9 @@ def info(
     for licence in dict.fromkeys(str(part.card.get("licence") or "not stated") for part in parts.values()):
         roles = ", ".join(role for role, part in parts.items() if (part.card.get("licence") or "not stated") == licence)
         out.print(f"licence of the data of {roles}: {licence}")
+    manner = Manner.read(read_json(folder / DESCRIPTION, "bundle"), folder, "parallel" in parts)
+    heat = ", ".join(f"{value:g}" for value in manner.temperature)
+    tries = "one try" if manner.tries == 1 else f"{manner.tries} tries of up to {TRIED_SECONDS:g} s"
+    out.print(f"unless asked otherwise: temperature {heat}, guidance {manner.guidance:g}, {manner.decoder}, {tries}")
     choice = choose_engine()
     out.print(f"decoding on a CPU: engine {choice.engine}, weights {choice.weights} ({choice.reason})")
