@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -22,6 +23,7 @@ from segue.evaluate import section as sections
 from segue.evaluate.measures import Figure
 from segue.evaluate.report import Entry, Report
 from segue.evaluate.section import Column, Section, Table
+from segue.generate.manner import Manner
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts" / "bundled"
@@ -135,10 +137,11 @@ def quality(world: World, name: str = "codec-speech.json") -> Path:
     return world.results / name
 
 
-def report(world: World, seconds: float = 1.5) -> Path:
+def report(world: World, seconds: float = 1.5, **manner: Any) -> Path:
     """A report of `segue evaluate` with one suite that was measured and one that failed."""
     folder = world.results / REPORT
     drawn = {"recordings": 17, "limit": 17, "speakers": 5, "sound_seconds": 60.0, "seed": 3}
+    drawn |= {"temperature": Manner().temperature} | manner
     settings = replace(
         tiny_report.SETTINGS, bundle="speech", bundle_fingerprint=world.bundle, prompt_seconds=3.0, seconds=7.0, **drawn
     )
@@ -197,6 +200,15 @@ def test_what_is_not_there_is_not_measured_yet(world):
     assert made["codec"].count(NOT_YET) == 4 and made["speech"].count(NOT_YET) == 2
     for name in ("codec-speech.json", "codec-speed.json", f"{REPORT}/report.json", "acoustic-speech.json"):
         assert f"{name}: not there" in told
+
+
+@pytest.mark.parametrize("manner", [{"temperature": (1.0, 0.8, 0.6)}, {"guidance": 3.0}, {"tries": 8}])
+def test_figures_of_another_manner_are_not_shown(world, manner):
+    report(world)
+    assert "1.26" in world.make()[0]["speech"]
+    report(world, **manner)
+    made, told = world.make()
+    assert "1.26" not in made["speech"] and f"made in another manner ({next(iter(manner))} " in told
 
 
 @pytest.mark.parametrize("stale", ["codec", "report", "section"])
