@@ -50,7 +50,7 @@ RefineOption = Annotated[
     typer.Option(
         "--refine",
         metavar="ROUNDS",
-        help="Rounds in which the codes are fitted to the sound through the decoder: 6 by default, some thirty times "
+        help="Rounds in which the codes are fitted to the sound through the decoder: 6 by default, some twenty times "
         "slower than 0, which takes them as the encoder has them. Published codecs take 0 alone.",
     ),
 ]
