@@ -44,6 +44,7 @@ from segue.codec.soundstream import SoundStream
 from segue.data.corpus import read_manifest
 from segue.errors import SegueError
 from segue.evaluate import scorers
+from segue.evaluate.suites.codec import REFINED
 from segue.terminal import bars, count_bar
 
 Kind = Literal["speech", "piano"]
@@ -195,7 +196,7 @@ def summary(scores: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, A
 
 def taken(row: dict[str, Any]) -> str:
     """How many codebooks, and whether their codes were refined."""
-    return f"{row['codebooks']}{', refined' if row['refinement'] else ''}"
+    return f"{row['codebooks']}{REFINED if row['refinement'] else ''}"
 
 
 def quality_table(title: str, kind: Kind, rows: list[dict[str, Any]]) -> Table:

@@ -155,8 +155,10 @@ class Bundle:
 
         Raises:
             SegueError: if the recording is empty, too short, silent or not finite, shorter than `seconds`, or an option
-                is out of range.
+                is out of range or leaves out what is to be taken from the recording.
         """
+        if options.get("system") == "acoustic-only":
+            raise SegueError("system acoustic-only: it leaves out the content that is to be taken from the recording")
         models = self.models
         heard = tokenize_prompt(models, *self.both_rates(wave, sample_rate))
         whole = heard.codes.shape[1] / models.codec.frame_rate

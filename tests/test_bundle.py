@@ -292,6 +292,11 @@ def test_any_kind_of_float_comes_in(bundle, kind):
     assert bundle.reconstruct(wave).shape == wave.shape
 
 
+def test_content_is_not_taken_from_a_recording_to_be_left_out(bundle):
+    with pytest.raises(SegueError, match="leaves out the content that is to be taken"):
+        bundle.acoustic_generation(PROMPT, 16_000, 0.4, system="acoustic-only")
+
+
 def test_whole_numbers_in_a_description_are_temperatures(copied):
     description = json.loads((copied / "bundle.json").read_text()) | {"temperature": [1, 0.7, 0], "guidance": 2}
     (copied / "bundle.json").write_text(json.dumps(description))

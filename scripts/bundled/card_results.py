@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from segue.evaluate.measures import Figure
 from segue.evaluate.report import words
 from segue.evaluate.section import Section
 from segue.evaluate.suites import SUITES
+from segue.evaluate.suites.codec import REFINED
 from segue.generate.manner import Manner
 
 NOT_YET = "Not measured yet for these weights."
@@ -116,11 +117,11 @@ class Shelf:
 
     def _made_so(self, path: Path, then: reports.Settings, manner: Manner) -> bool:
         """Whether the bundle still makes sound as it did for the report; no fingerprint tells."""
-        own = {**manner.told(), "tries": manner.tries_for(then.seconds)}
-        other = {key: (was, own[key]) for key in own if (was := _listed(getattr(then, key))) != own[key]}
+        now = vars(replace(manner, tries=manner.tries_for(then.seconds)))
+        was = {key: getattr(then, key) for key in now}
+        other = [f"{key} {was[key]} there, {own} now" for key, own in now.items() if was[key] != own]
         if other:
-            changed = ", ".join(f"{key} {was} there, {now} now" for key, (was, now) in other.items())
-            self.told.append(f"{path}: made in another manner ({changed})")
+            self.told.append(f"{path}: made in another manner ({', '.join(other)})")
         return not other
 
     def _fits(self, path: Path, found: object, wanted: str) -> bool:
@@ -163,13 +164,9 @@ def quality(shelf: Shelf, name: str, title: str, fingerprint: str) -> str:
     return joined(heading, table(header, lines), paragraph(" ".join([*notes, shelf.source(name)])))
 
 
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def refined(row: dict[str, Any]) -> str:
     """Whether a row's codes were refined, after how many codebooks they are of."""
-    return ", refined" if row.get("refinement") else ""
+    return REFINED if row.get("refinement") else ""
 
 
 def _health(layers: list[dict[str, Any]]) -> str:

@@ -148,8 +148,6 @@ def generate(
     seconds: Annotated[float | None, typer.Option(help="To make; 10, or as long as --content.")] = None,
 ) -> None:
     """Make sound out of nothing, or out of the semantic tokens of a recording."""
-    if content is not None and making.system == "acoustic-only":
-        raise SegueError("--system acoustic-only: it leaves out the content that is to be taken from the recording")
 
     def begin(bundle: Bundle, options: Options) -> Generation:
         if content is None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-FRAME_SECONDS = 0.02
+from segue import audio
+
 SILENT_BELOW_DB = -65.0
 """A frame below this level is silence: some 30 dB above the rounding of 16 bits, 45 dB below ordinary speech."""
 SILENT_BELOW_LOUD_DB = -45.0
@@ -73,11 +75,9 @@ def _clipped(channel: np.ndarray) -> float:
 
 
 def _silent(mono: np.ndarray, sample_rate: int) -> float:
-    size = max(1, round(FRAME_SECONDS * sample_rate))
-    frames = mono[: len(mono) - len(mono) % size].reshape(-1, size)
-    if not len(frames):
+    level = audio.levels_db(torch.from_numpy(mono), sample_rate)
+    if not len(level):
         return 0.0
-    level = 10 * np.log10(np.mean(np.square(frames, dtype=np.float64), axis=1) + 1e-20)
     return float(np.mean(level < max(SILENT_BELOW_DB, float(np.percentile(level, 95)) + SILENT_BELOW_LOUD_DB)))
 
 

@@ -25,7 +25,8 @@ HEADLINES: dict[str, tuple[tuple[str, Row, str], ...]] = {
     ),
     "detector": (("detector", "whole continuation", "accuracy"),),
 }
-"""Table, row and column of each. What a suite doesn't have, or couldn't measure, is left out."""
+"""Table, row and column of each; of the codec all its codebooks, as files have them. What a suite doesn't have, or
+couldn't measure, is left out."""
 
 
 def in_short(section: Section) -> list[str]:

@@ -3,8 +3,8 @@
 Shapes: wave (B, N) mono float32, semantic (B, T_s), codes (B, Q, T). T_s and T stand in the ratio of the frame rates.
 
 What is made comes as a stream of chunks; the whole is the stream, drained. Of several tries, of which one is kept, no
-chunk comes before all are made. The prompt is tokenised from its end: what
-is left over of a whole number of frames of both tokenizers (of semantic frames, as a rule) is at its start.
+chunk comes before all are made. The prompt is tokenised from its end: what is left over of a whole number of frames
+of both tokenizers (of semantic frames, as a rule) is at its start.
 
 Source: Borsos et al. 2022, AudioLM (arXiv 2209.03143), section III.D: unconditional generation, acoustic generation,
 continuation. IV.C and table V for the two systems that leave one kind of tokens out.

@@ -2,8 +2,8 @@
 
 Recordings -> codes of the first q codebooks -> waves -> scores against the recording, and of quality alone. Codes are
 those that stages know, the encoder's own; and refined, as files have them, for a few of the bitrates. The recording
-itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost
-above it does not count. Of speech also the words that a recogniser hears otherwise than in the recording.
+itself stands in the table too. The reference is the sound at the codec's sample rate, so that bandwidth lost above it
+does not count. Of speech also the words that a recogniser hears otherwise than in the recording.
 
 Source: AudioLM, arXiv 2209.03143, section III.B (SoundStream at several bitrates); see each scorer.
 """
@@ -201,8 +201,12 @@ def _made(context: Context, number: int, wave: Tensor, way: _Way) -> Tensor:
         "samples": len(wave),
         "codebooks": way.count,
     }
-    if not way.refined:
-        return context.cache.wave(key, bundle.sample_rate, lambda: bundle.reconstruct(wave, way.count))
-    key["refinement"] = file.refinement_of(bundle.codec)
-    coded = lambda: file.decode(bundle.codec, file.encode(bundle.codec, wave, way.count))  # noqa: E731
-    return context.cache.wave(key, bundle.sample_rate, coded)
+    if way.refined:
+        key["refinement"] = file.refinement_of(bundle.codec)
+
+    def make() -> Tensor:
+        if way.refined:
+            return file.decode(bundle.codec, file.encode(bundle.codec, wave, way.count))
+        return bundle.reconstruct(wave, way.count)
+
+    return context.cache.wave(key, bundle.sample_rate, make)
