@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from segue.artifact import ARTIFACT, Part, load_part, save_part
 from segue.clustering import to_cluster
 from segue.config import to_disk
@@ -27,7 +25,7 @@ from segue.lm.parallel import ParallelModel
 from segue.lm.stage import Stage, StreamName, acoustic_stage, coarse_stage, fine_stage, semantic_stage
 from segue.recipes import CodecRecipe, ParallelRecipe, SemanticRecipe, StageRecipe
 from segue.semantic.features import SAMPLE_RATE
-from segue.semantic.kmeans import fit
+from segue.semantic.fitting import Hidden, fit_tokens
 from segue.semantic.tokenizer import SemanticTokenizer
 from segue.train import loop
 from segue.train.codec import CodecTraining
@@ -156,7 +154,7 @@ def cluster_encoder(
     Args:
         reference: of the encoder, with the block: `hf:facebook/hubert-base-ls960@9`, or `runs/semantic@4`.
         recipe: number of clusters, batches of sound and their size; of an encoder of Segue's own also what of its
-            activations is clustered (`angular`, `centre_frames`).
+            activations is clustered (`angular`, `centre_frames`, `interleaved`, `axes`).
         data: what to cluster.
         out: folder of the run.
         on_progress: told batches encoded and batches in all.
@@ -170,22 +168,21 @@ def cluster_encoder(
         raise SegueError(f"{out}: there is a tokenizer already, and tokens may be made with it; give another --out")
     encoder = to_cluster(reference, recipe.model.tokenizer, device)
     clips, _ = _clips(data, recipe.train, encoder.sample_rate)
-    kept: dict[int, Tensor] = {}
+    seen: set[int] = set()
 
-    def rows(k: int) -> Tensor:
-        if k not in kept:
-            kept[k] = encoder.rows(*clips.batch(k))
-            on_progress(len(kept), recipe.cluster_batches)
-        return kept[k]
+    def hidden(k: int) -> Hidden:
+        found = encoder.hidden(*clips.batch(k))
+        seen.add(k)
+        on_progress(len(seen), recipe.cluster_batches)
+        return found
 
-    count, seed = recipe.model.tokenizer.vocab_size, recipe.train.seed
-    clusters = fit(rows, recipe.cluster_batches, count, seed, angular=encoder.angular)
+    axes, clusters = fit_tokens(hidden, recipe.cluster_batches, encoder.config, recipe.train.seed)
     card = {
         "data": ["/".join(folder.resolve().parts[-2:]) for folder in data.folders],
         "frames": int(clusters.counts.sum()),
         "perplexity": round(clusters.perplexity, 1),
     }
-    save_part(encoder.part(clusters, card, data.licence), out / ARTIFACT)
+    save_part(encoder.part(axes, clusters, card, data.licence), out / ARTIFACT)
     return out / ARTIFACT
 
 

@@ -7,19 +7,44 @@ from pathlib import Path
 from segue.artifact import Part, artifact_folder, load_part
 from segue.errors import SegueError
 from segue.published import is_reference
+from segue.semantic.packed import ONWARD, unpack
 from segue.semantic.pretrained import PretrainedTokenizer, is_pretrained
 from segue.semantic.tokenizer import SemanticTokenizer
 
+PHONETIC = "phonetic"
+"""Name of the tokenizer that comes with Segue beside those of its bundles: of speech, heard both ways."""
+_BUNDLED = Path(__file__).parent / "bundled"
+
+
+def semantic_folder(name: str | Path) -> Path:
+    """Where a tokenizer lies: `phonetic`, which comes with Segue, or an artifact, or the run that made it."""
+    return _BUNDLED / PHONETIC if str(name) == PHONETIC else artifact_folder(Path(name))
+
 
 def load_semantic(name: str | Path) -> SemanticTokenizer | PretrainedTokenizer:
-    """The semantic tokenizer of an artifact or of the run that made it.
+    """The semantic tokenizer of that name, of an artifact or of the run that made it.
 
     Raises:
         SegueError: if there is none, it is damaged, or its published encoder can't be had.
     """
     if is_reference(name):
         raise SegueError(f"{name}: it has no tokens before k-means; segue train semantic --encoder {name} makes them")
-    return semantic_from_part(load_part(artifact_folder(Path(name)), "semantic"))
+    return semantic_from_part(load_semantic_part(semantic_folder(name)))
+
+
+def load_semantic_part(folder: Path) -> Part:
+    """The part in a folder, unpacked if it is kept packed beside the bundles.
+
+    Raises:
+        SegueError: if there is none, it is damaged, or what it goes on with isn't the bundled tokenizer of speech.
+    """
+    part = load_part(folder, "semantic")
+    if ONWARD not in part.requires:
+        return part
+    try:
+        return unpack(part, load_part(_BUNDLED / "speech" / "semantic", "semantic"))
+    except SegueError as error:
+        raise SegueError(f"{folder}: {error}") from error
 
 
 def semantic_from_part(part: Part) -> SemanticTokenizer | PretrainedTokenizer:

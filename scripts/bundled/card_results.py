@@ -87,7 +87,7 @@ class Shelf:
             self.told.append(f"{path}: not there")
             return None
         values = read_json(path, "result of a benchmark")
-        return values if self._fits(path, values.get(key), fingerprint) else None
+        return values if self.fits(path, values.get(key), fingerprint) else None
 
     def report(self, name: str, fingerprint: str, manner: Manner) -> reports.Report | None:
         """A report of `segue evaluate`, likewise, and if sound was made in the bundle's manner."""
@@ -96,7 +96,7 @@ class Shelf:
             self.told.append(f"{folder / reports.REPORT}: not there")
             return None
         report = reports.read(folder)
-        fits = self._fits(folder / reports.REPORT, report.settings.bundle_fingerprint, fingerprint)
+        fits = self.fits(folder / reports.REPORT, report.settings.bundle_fingerprint, fingerprint)
         return report if fits and self._made_so(folder / reports.REPORT, report.settings, manner) else None
 
     def section(self, name: str, suite: str, entry: reports.Entry) -> Section | None:
@@ -124,7 +124,7 @@ class Shelf:
             self.told.append(f"{path}: made in another manner ({', '.join(other)})")
         return not other
 
-    def _fits(self, path: Path, found: object, wanted: str) -> bool:
+    def fits(self, path: Path, found: object, wanted: str) -> bool:
         if found != wanted:
             self.told.append(f"{path}: of {found}, the card is of {wanted}")
         return found == wanted
@@ -233,8 +233,24 @@ def evaluation(shelf: Shelf, name: str, fingerprint: str, manner: Manner) -> str
     return joined(*pieces)
 
 
-def _section(found: Section, shelf: Shelf, name: str) -> str:
-    left_out = [one.title for one in found.tables if one.key in LEFT_OUT.get(found.suite, ())]
+def tokens(shelf: Shelf, name: str, fingerprint: str) -> str:
+    """What `segue evaluate tokens` says of a tokenizer that is in no bundle; the file is its section.
+
+    Raises:
+        SegueError: if the file is damaged.
+    """
+    path = shelf.folder / name
+    if not path.is_file():
+        shelf.told.append(f"{path}: not there")
+        return NOT_YET
+    found = sections.read(path)
+    of = found.details.get("semantic", {}).get("fingerprint")
+    return _section(found, shelf, name, whole=True) if shelf.fits(path, of, fingerprint) else NOT_YET
+
+
+def _section(found: Section, shelf: Shelf, name: str, whole: bool = False) -> str:
+    """A suite's tables, less those best left to its file; or the whole of the file `name`."""
+    left_out = [one.title for one in found.tables if not whole and one.key in LEFT_OUT.get(found.suite, ())]
     notes = [f"{note.rstrip('.')}." for note in found.notes]
     reasons: dict[str, list[str]] = {}
     for measure, why in found.not_measured.items():
@@ -245,7 +261,7 @@ def _section(found: Section, shelf: Shelf, name: str) -> str:
         f"### {found.title}",
         folded("how it was measured", f"{found.about} {' '.join(notes)}"),
         *(_figures(one) for one in found.tables if one.title not in left_out),
-        paragraph(shelf.source(f"{name}/{found.suite}.json") + more),
+        paragraph(shelf.source(name if whole else f"{name}/{found.suite}.json") + more),
     )
 
 

@@ -2,11 +2,11 @@
 
     python scripts/bundled/cards.py [--bundled segue/bundled] [--results benchmarks/results]
 
-A card (MODEL_CARD.md in the folder of the codec and of each bundle) is made of
+A card (MODEL_CARD.md in the folder of the codec, of each bundle and of the tokenizer `phonetic`) is made of
 
 - part.json, weights.safetensors and log.jsonl of every part: sizes, data, licences, training, held-out losses;
 - codec-speech.json, codec-piano.json, codec-librivox.json, codec-speed.json (benchmarks/), acoustic-BUNDLE.json, and
-  report-BUNDLE/ (`segue evaluate all`), each with a link beside its figures;
+  report-BUNDLE/ (`segue evaluate all`), tokens-phonetic.json (`segue evaluate tokens`), with links beside figures;
 - cards/NAME.md, written by hand: how it sounds and what it can't do. Its first line, `of: FINGERPRINT`, says of which
   codec or bundle.
 
@@ -38,6 +38,9 @@ from segue.codec.soundstream import CodecConfig
 from segue.config import from_dict
 from segue.errors import SegueError
 from segue.generate.manner import Manner
+from segue.semantic.packed import ONWARD
+from segue.semantic.tokenizer import TokenizerConfig
+from segue.tokenizers import PHONETIC, load_semantic_part
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -61,6 +64,13 @@ said or played has to be right: a continuation is invented. **Misuse.** A contin
 instrument of the prompt. Please don't imitate a person who has not agreed to it, and don't pass generated sound off
 as a recording. Output isn't marked: say that it is generated when you share it. `segue evaluate detector` trains a
 network to tell this bundle's output from recordings; how often it is right stands below."""
+
+
+TOKENIZER_USES = """\
+**For** research on what is said, without text: search, segmentation, training language models on its tokens
+(`segue tokenize --semantic phonetic`); to begin the training of a tokenizer of your own with. 16 kHz. **Not for**
+making sound with the bundles here, whose stages were trained on other tokens; nor for telling who speaks, or for what
+has to be right. It hears what comes after a moment, so its tokens can't be made while sound is still coming in."""
 
 
 def main() -> None:
@@ -102,9 +112,11 @@ def make(bundled: Path, results: Path, texts: Path, earlier: Path) -> tuple[dict
     """
     cards, told = {}, []
     folders = [bundled / "codec", *sorted(path.parent for path in bundled.glob("*/bundle.json"))]
+    folders += [bundled / PHONETIC] if (bundled / PHONETIC).is_dir() else []
+    makers = {"codec": codec_card, PHONETIC: tokenizer_card}
     for folder in folders:
         shelf = Shelf(results, folder)
-        card = codec_card if folder.name == "codec" else bundle_card
+        card = makers.get(folder.name, bundle_card)
         cards[folder / CARD] = card(folder, shelf, texts / f"{folder.name}.md", earlier)
         told += shelf.told
     return cards, told
@@ -162,10 +174,31 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     return _card(f"The bundled {folder.name} bundle", about, parts, measured, told, uses, text, earlier)
 
 
+def tokenizer_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
+    """The card of the tokenizer in `folder`, which is in no bundle."""
+    packed, part = load_part(folder, "semantic"), load_semantic_part(folder)
+    config = from_dict(TokenizerConfig, part.config, "semantic", complete=True)
+    back = part.card.get("back", {})
+    about = (
+        f"Semantic tokens of English speech, `--semantic {folder.name}`. It hears sound both ways, by contrastive "
+        f"predictive coding (arXiv 1807.03748): as it goes on with the encoder of `{packed.requires.get(ONWARD)}`, the "
+        f"speech bundle's, and from its end with one of its own, which began with the weights of "
+        f"`{back.get('begun_from')}` and learnt from the same recordings turned around for {back.get('steps')} steps "
+        f"({back.get('hours_seen')} h of sound, {back.get('training_seconds', 0) / 60:.0f} minutes; "
+        f"{link(folder / 'log-back.jsonl', folder)}). {config.vocab_size} clusters on {config.axes} discriminant axes. "
+        f"Fingerprint `{part.fingerprint}`, by {link(folder / 'part.json', folder)}, as which it is kept in a quarter "
+        f"of the space (`{packed.fingerprint}`)."
+    )
+    told = _by_hand(text, part.fingerprint, shelf)
+    measured = [results.tokens(shelf, f"tokens-{folder.name}.json", part.fingerprint)]
+    parts = [Trained("semantic", packed, folder)]
+    return _card(f"The bundled tokenizer `{folder.name}`", about, parts, measured, told, TOKENIZER_USES, text, earlier)
+
+
 def _card(
     title: str, about: str, parts: list[Trained], measured: list[str], told: str, uses: str, text: Path, earlier: Path
 ) -> str:
-    folder = parts[0].folder if parts[0].role == "codec" else parts[0].folder.parent
+    folder = parts[0].folder if len(parts) == 1 else parts[0].folder.parent
     script = link(HERE / "make.sh", folder, "scripts/bundled/make.sh")
     again = (
         f"One command, {script}, makes all bundled models from the data, this card included; its first lines say how."

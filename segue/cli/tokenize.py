@@ -29,7 +29,10 @@ def tokenize(
         str | None, typer.Option(help="Codec instead of the bundle's: a folder, or hf:NAME of a published one.")
     ] = None,
     semantic: Annotated[
-        str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
+        str | None,
+        typer.Option(
+            help="Semantic tokenizer instead of the bundle's: phonetic, or the folder of an artifact or a run."
+        ),
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Stop at so many hours of sound, in the order given.")] = None,
     trim: Annotated[bool, typer.Option("--trim", help="Keep speech only; long pauses end a clip.")] = False,
@@ -94,11 +97,12 @@ def load_tokenizers(bundle: str, codec: str | None, semantic: str | None, device
 def _from_anywhere(bundle: str, codec: str | None, semantic: str | None) -> tuple[str, str | None, str | None]:
     """The options with whole paths, for a worker may have another working directory."""
     from segue.bundle import bundled_names
+    from segue.tokenizers import PHONETIC
 
     return (
         bundle if bundle in bundled_names() else str(Path(bundle).absolute()),
         _whole(codec),
-        _whole(semantic),
+        semantic if semantic == PHONETIC else _whole(semantic),
     )
 
 

@@ -24,7 +24,10 @@ def tokens(
     png: Annotated[Path | None, typer.Option("--png", help="Draw them over the spectrogram instead.")] = None,
     bundle: BundleOption = "speech",
     semantic: Annotated[
-        str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
+        str | None,
+        typer.Option(
+            help="Semantic tokenizer instead of the bundle's: phonetic, or the folder of an artifact or a run."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
     threads: ThreadsOption = None,

@@ -186,9 +186,11 @@ def train_semantic(
 
 
 def _encoder(reference: str) -> str:
-    """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`."""
+    """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`, `phonetic`."""
+    from segue.tokenizers import PHONETIC, semantic_folder
+
     name, mark, block = reference.partition("@")
-    folder = _bundled(name) / "semantic"
+    folder = semantic_folder(name) if name == PHONETIC else _bundled(name) / "semantic"
     return f"{folder}{mark}{block}" if folder.is_dir() else reference
 
 

@@ -118,12 +118,15 @@ def roles(semantic: Tokenizer, codec: Codec, num_coarse: int) -> list[Representa
 
 
 def sweep(semantic: Tokenizer, count: int) -> list[Representation]:
-    """Every layer of the encoder, from 1."""
+    """Every layer of the encoder, from 1; and what the last one's places on discriminant axes are, if it has any."""
+    names = [f"layer {index + 1}" for index in range(count)]
+    if isinstance(semantic, SemanticTokenizer) and semantic.axes is not None:
+        names[-1] = f"axes of layer {count - 1}"
 
     def of_layer(index: int) -> Callable[[Encoded], Tensor]:
         return lambda encoded: encoded.layers[index]
 
-    return [Representation(f"layer {index + 1}", semantic.layer_rate, of_layer(index)) for index in range(count)]
+    return [Representation(name, semantic.layer_rate, of_layer(index)) for index, name in enumerate(names)]
 
 
 def middles(row: Representation, encoded: Sequence[Encoded]) -> Tensor:

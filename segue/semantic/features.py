@@ -96,6 +96,11 @@ class LogMel(nn.Module):
         self.std.copy_(std.clamp(min=1e-2).half())
 
 
+def silenced(log_mel: Tensor, valid: Tensor) -> Tensor:
+    """Log-mel (B, 4T, bands) with zeros after a row's end, as what is before its beginning; valid (B, T)."""
+    return log_mel.masked_fill(~valid.repeat_interleave(STACK, dim=1)[..., None], 0.0)
+
+
 class Moments:
     """Streaming per-dimension mean and deviation, in float64."""
 

@@ -57,7 +57,13 @@ def nearest(rows: Tensor, centroids: Tensor) -> Tensor:
 
 
 def fit(
-    rows: Callable[[int], Tensor], num_batches: int, clusters: int, seed: int, passes: int = 2, angular: bool = False
+    rows: Callable[[int], Tensor],
+    num_batches: int,
+    clusters: int,
+    seed: int,
+    passes: int = 2,
+    angular: bool = False,
+    per_dimension: bool = True,
 ) -> Clusters:
     """Normalise per dimension, cluster with mini-batches, then move centroids nobody uses.
 
@@ -68,6 +74,8 @@ def fit(
         seed: of the start and of reseeding.
         passes: mini-batch passes over the data.
         angular: cluster directions, see `evened`.
+        per_dimension: all dimensions are of one weight; False keeps them as wide as they are beside each other, as
+            discriminant axes are meant to be.
 
     Returns:
         The clusters, none of them empty on the data of the last pass.
@@ -82,8 +90,10 @@ def fit(
         moments.add(rows(k))
     if moments.count < clusters:
         raise SegueError(f"vocab_size {clusters}: only {moments.count} frames to cluster; lower it or add audio")
-    mean, std = (value.half().float() for value in moments.mean_and_std())
-    std = std.clamp(min=1e-3)
+    mean, std = moments.mean_and_std()
+    if not per_dimension:
+        std = std.square().mean().sqrt().expand_as(std)
+    mean, std = mean.half().float(), std.half().float().clamp(min=1e-3)
 
     def normalised(k: int) -> np.ndarray:
         return evened(rows(k), mean, std, angular).numpy()

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from segue.config import later
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
-from segue.semantic.features import STACK
-from segue.semantic.predictive import Predictive
+from segue.semantic.features import STACK, silenced
+from segue.semantic.predictive import Predictive, PredictiveBothWays
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 
 
@@ -244,10 +244,11 @@ class Objective(nn.Module):
         if (config.kind == "cpc") != isinstance(encoder, RecurrentConfig):
             raise SegueError(f"objective.kind {config.kind}: cpc is for a recurrent encoder, and that for cpc alone")
         self.config = config
-        self.predictive: Predictive | None = None
+        self.predictive: Predictive | PredictiveBothWays | None = None
         self.frozen: RandomProjectionQuantizer | None = None
         if isinstance(encoder, RecurrentConfig):
-            self.predictive = Predictive(encoder.width, config.horizon, config.temperature)
+            questions = PredictiveBothWays if encoder.both_ways else Predictive
+            self.predictive = questions(encoder.width, config.horizon, config.temperature)
             return
         self.contrastive_depth = encoder.contrastive_depth
         self.mask_vector = nn.Parameter(torch.randn(encoder.width) * 0.1)
@@ -286,8 +287,8 @@ class Objective(nn.Module):
         """
         config = self.config
         if self.predictive is not None:
-            heard = encoder.subsampling(log_mel)
-            targets = heard if recorded is None else encoder.subsampling(recorded)
+            heard = encoder.subsampling(silenced(log_mel, valid))
+            targets = heard if recorded is None else encoder.subsampling(silenced(recorded, valid))
             known = valid.repeat_interleave(targets.shape[1] // valid.shape[1], dim=1)
             return self.predictive(targets, encoder(heard, valid)[-1], known)
         masked = span_mask(valid, config.mask_start, config.mask_frames, rng)

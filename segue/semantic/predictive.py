@@ -3,7 +3,7 @@
 A context knows what was said up to now; from it a vector is made for each of the coming steps, which must lie nearer
 to the true frame than to any other of the same crop. All of these are one voice in one room, so that neither helps:
 what is left is what is said. The past may be heard as another voice would have said it, while the targets are as
-recorded.
+recorded. An encoder that hears both ways is asked for what came before as well, by what goes back.
 
 Shapes: F frames; targets and contexts (B, F, width); valid (B, F) bool, True on real frames; K steps ahead.
 Source: arXiv 1807.03748, section 2.3; a layer of attention before the predictions: arXiv 2002.02848, section 3; the
@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segue.semantic.recurrent import backwards
 
 _HEADS = 4
 _WIDER = 4
@@ -79,3 +81,19 @@ class Predictive(nn.Module):
         right = ((scores.detach().argmax(-1) == answers) & kept).sum((0, 2)) / asked
         metrics = {"predictive": loss.detach() / self.horizon, "predictive_accuracy": right.mean()}
         return loss / self.horizon, metrics
+
+
+class PredictiveBothWays(nn.Module):
+    """The questions to both halves of an encoder that hears both ways; arguments as of `Predictive`, of one half."""
+
+    def __init__(self, width: int, horizon: int, temperature: float) -> None:
+        super().__init__()
+        self.onward = Predictive(width, horizon, temperature)
+        self.back = Predictive(width, horizon, temperature)
+
+    def forward(self, targets: Tensor, contexts: Tensor, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Targets and contexts (B, F, 2 * width). Mean loss of the two, and mean metrics."""
+        (onward, back), (heard, awaited) = targets.chunk(2, dim=2), contexts.chunk(2, dim=2)
+        first, told = self.onward(onward, heard, valid)
+        second, told_back = self.back(backwards(back, valid), backwards(awaited, valid), valid)
+        return (first + second) / 2, {name: (value + told_back[name]) / 2 for name, value in told.items()}

@@ -1,11 +1,14 @@
-"""A causal encoder at 50 Hz: what it makes of a moment depends on nothing that comes later, so that a cut in the sound
-moves the last token at most.
+"""An encoder at 50 Hz, causal unless it hears both ways: what it makes of a moment depends on nothing that comes later,
+so that a cut in the sound moves the last token at most.
 
 Each frame reads four mel frames, the last two of them its own, then layers of LSTM carry on what was heard. Twice as
 fine as the tokens: a phone may last no longer than one of those, and what lies between two of them is told by neither.
 An encoder that predicts runs ahead of what it hears, so that a frame tells most of what is said in the middle of it.
 
-Shapes: log-mel (B, 4T, bands); hidden (B, 2T, width), two frames a token.
+Both ways, there are two such encoders side by side, of which the second hears the sound from its end. One knows what
+came before a moment and the other what comes after; what they have in common is the moment.
+
+Shapes: log-mel (B, 4T, bands); hidden (B, 2T, H), two frames a token; H is the width, or twice the width both ways.
 Source: contrastive predictive coding's context network, arXiv 1807.03748, section 2.2, on log-mel instead of the wave;
 two layers of LSTM as in arXiv 2007.00991, section 3.1; LSTM, Hochreiter and Schmidhuber 1997.
 """
@@ -18,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segue.config import later
 from segue.errors import SegueError
 from segue.semantic.features import STACK
 
@@ -32,15 +36,22 @@ class RecurrentConfig:
         mel_bands: bands of the log-mel input.
         width: size of a hidden vector.
         depth: layers of LSTM.
+        both_ways: a second encoder of these sizes hears the sound from its end.
     """
 
     mel_bands: int = 80
     width: int = 256
     depth: int = 2
+    both_ways: bool = later(False)
 
     def __post_init__(self) -> None:
         if min(self.mel_bands, self.width, self.depth) < 1:
             raise SegueError(f"recurrent: mel_bands, width and depth must be at least 1, these are {self}")
+
+    @property
+    def hidden_width(self) -> int:
+        """H, of all that is known of a frame."""
+        return 2 * self.width if self.both_ways else self.width
 
     @property
     def asked(self) -> tuple[int, ...]:
@@ -82,6 +93,46 @@ class RecurrentLayer(nn.Module):
         return torch.lstm(hidden, [nothing, nothing], weights, True, 1, 0.0, self.training, False, True)[0]
 
 
+class BothSteps(nn.Module):
+    """Steps as the sound goes on, and steps from its end: (B, 4T, bands) to (B, 2T, 2 * width)."""
+
+    def __init__(self, bands: int, width: int) -> None:
+        super().__init__()
+        self.onward = Steps(bands, width)
+        self.back = Steps(bands, width)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return torch.cat([self.onward(log_mel), self.back(log_mel.flip(1)).flip(1)], dim=2)
+
+
+class BothLayers(nn.Module):
+    """A layer of LSTM that goes on with the first half of each vector, and one that goes back with the second."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.onward = RecurrentLayer(width)
+        self.back = RecurrentLayer(width)
+
+    def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(B, F, 2 * width) -> the same; valid (B, F), True on real frames, None where all are."""
+        onward, back = hidden.chunk(2, dim=2)
+        return torch.cat([self.onward(onward), backwards(self.back(backwards(back, valid)), valid)], dim=2)
+
+
+def backwards(frames: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The real frames of each row from last to first, (B, F, D) -> the same; what is padded stays behind them.
+
+    Args:
+        frames: (B, F, D).
+        valid: (B, F) bool, True on the first, real frames of a row; None where all are.
+    """
+    if valid is None:
+        return frames.flip(1)
+    places, lengths = torch.arange(frames.shape[1], device=frames.device), valid.sum(1, keepdim=True)
+    order = torch.where(places < lengths, lengths - 1 - places, places)
+    return frames.gather(1, order[..., None].expand_as(frames))
+
+
 class RecurrentEncoder(nn.Module):
     """Steps of 20 ms, then the first `depth` layers of LSTM (all of them unless said otherwise)."""
 
@@ -91,17 +142,19 @@ class RecurrentEncoder(nn.Module):
     def __init__(self, config: RecurrentConfig, depth: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.subsampling = Steps(config.mel_bands, config.width)
         layers = config.depth if depth is None else depth
-        self.blocks = nn.ModuleList(RecurrentLayer(config.width) for _ in range(layers))
+        steps, layer = (BothSteps, BothLayers) if config.both_ways else (Steps, RecurrentLayer)
+        self.subsampling = steps(config.mel_bands, config.width)
+        self.blocks = nn.ModuleList(layer(config.width) for _ in range(layers))
 
     def forward(self, subsampled: Tensor, valid: Tensor | None = None, depth: int | None = None) -> list[Tensor]:
-        """Outputs (B, 2T, width) of each layer; arguments as of `segue.semantic.conformer.Encoder`.
+        """Outputs (B, 2T, H) of each layer; arguments as of `segue.semantic.conformer.Encoder`.
 
-        What is padded comes last and is heard by nothing before it, so `valid` changes nothing.
+        What is padded comes last and is heard by nothing before it, so `valid` matters to what goes back alone.
         """
         outputs, hidden = [], subsampled
+        known = None if valid is None else valid.repeat_interleave(self.rate, dim=1)
         for block in list(self.blocks)[:depth]:
-            hidden = block(hidden)
+            hidden = block(hidden, known) if isinstance(block, BothLayers) else block(hidden)
             outputs.append(hidden)
         return outputs

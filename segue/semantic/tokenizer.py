@@ -1,7 +1,8 @@
-"""Wave to semantic tokens: log-mel, encoder up to one layer, nearest centroid. Needs torch alone.
+"""Wave to semantic tokens: log-mel, encoder up to one layer, discriminant axes if any, nearest centroid. Needs torch
+alone.
 
 Shapes: wave (B, N) mono float32 at 16 kHz; tokens (B, T) int64 at 25 Hz, T = ceil(N / 640); hidden (B, rate * T, D),
-`rate` frames of the encoder a token, whose mean is clustered.
+`rate` frames of the encoder a token, whose mean is clustered: as it is, or its (A) places on the axes.
 Source: AudioLM, arXiv 2209.03143, section 3.2 and 4.2.
 """
 
@@ -18,7 +19,7 @@ from segue.artifact import Part, full, half
 from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
-from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, frame_mask
+from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, frame_mask, silenced
 from segue.semantic.kmeans import evened, nearest
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 from segue.units import samples_to_frames
@@ -41,6 +42,10 @@ class TokenizerConfig:
             voice and the room away and leaves what changes; 0 clusters them as they are.
         recurrent: sizes of a recurrent encoder, which then stands for the Conformer of `encoder`.
         angular: activations are clustered by their direction alone.
+        interleaved: the encoder hears the sound a second time, half a frame on, and its frames are taken in turn: they
+            are half as far apart, at twice the work.
+        axes: A, discriminant axes that activations are brought to before they are clustered
+            (`segue.semantic.discriminant`); 0 clusters them as they are.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -51,17 +56,31 @@ class TokenizerConfig:
     centre_frames: int = 25
     recurrent: RecurrentConfig | None = later(None)  # noqa: RUF009
     angular: bool = later(False)
+    interleaved: bool = later(False)
+    axes: int = later(0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.layer < self.sizes.depth:
             raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.sizes.depth - 1}")
         if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0 or self.centre_frames < 0:
             raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1, context and centre_frames 0")
+        if not 0 <= self.axes <= self.hidden_width:
+            raise SegueError(f"tokenizer.axes {self.axes}: an encoder of width {self.hidden_width} has at most as many")
 
     @property
     def sizes(self) -> EncoderConfig | RecurrentConfig:
         """Of the encoder that there is."""
         return self.encoder if self.recurrent is None else self.recurrent
+
+    @property
+    def hidden_width(self) -> int:
+        """D, of the encoder's output."""
+        return self.encoder.width if self.recurrent is None else self.recurrent.hidden_width
+
+    @property
+    def clustered_width(self) -> int:
+        """Of what is clustered: A, or D without axes."""
+        return self.axes or self.hidden_width
 
 
 class SemanticTokenizer(nn.Module):
@@ -73,6 +92,7 @@ class SemanticTokenizer(nn.Module):
     mean: Tensor
     std: Tensor
     centroids: Tensor
+    axes: Tensor | None
 
     def __init__(self, config: TokenizerConfig, tensors: dict[str, Tensor]) -> None:
         """Args: config; tensors: names as `to_part` gives them, in half precision, as they are shipped.
@@ -85,9 +105,10 @@ class SemanticTokenizer(nn.Module):
         self.vocab_size = config.vocab_size
         self.features = LogMel(config.sizes.mel_bands)
         self.encoder = encoder_of(config.sizes, config.layer + 1)
+        self.register_buffer("axes", torch.zeros(config.hidden_width, config.axes) if config.axes else None)
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.zeros(config.sizes.width))
-        self.register_buffer("centroids", torch.zeros(config.vocab_size, config.sizes.width))
+            self.register_buffer(name, torch.zeros(config.clustered_width))
+        self.register_buffer("centroids", torch.zeros(config.vocab_size, config.clustered_width))
         try:
             self.load_state_dict(full(tensors))
         except RuntimeError as error:
@@ -139,20 +160,26 @@ class SemanticTokenizer(nn.Module):
     def tokens_of(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """Tokens (B, T) of log-mel (B, 4T, bands) at once; frames beyond `lengths` (B,) samples are 0."""
         valid = frame_mask(lengths, log_mel.shape[1] // STACK)
-        hidden = token_features(self.encoder, log_mel, valid, self.config.layer, self.config.centre_frames)
-        placed = evened(hidden, self.mean, self.std, self.config.angular)
+        config = self.config
+        found = centred(pooled(self.encoder, log_mel, valid, config), valid, config.centre_frames)
+        placed = evened(found if self.axes is None else found @ self.axes, self.mean, self.std, config.angular)
         return nearest(placed, self.centroids).masked_fill(~valid, 0)
 
     @property
     def layer_rate(self) -> float:
         """Frames a second of `activations`, in Hz."""
-        return self.frame_rate * self.encoder.rate
+        return self.frame_rate * self.encoder.rate * (2 if self.config.interleaved else 1)
 
     @torch.inference_mode()
     def activations(self, wave: Tensor) -> list[Tensor]:
-        """The output (rate * T, D) of each block up to the clustered one, for a wave (N,), all of it at once."""
-        outputs = self.encoder(self.encoder.subsampling(self.features(wave[None].float())))
-        return [output[0] for output in outputs]
+        """The output (rate * T, D) of each block up to the clustered one, for a wave (N,), all of it at once.
+
+        Where there are axes, the last one's places on them, (rate * T, A), come after it.
+        """
+        log_mel = self.features(wave[None].float())
+        every = torch.ones(1, log_mel.shape[1] // STACK, dtype=torch.bool, device=wave.device)
+        outputs = heard(self.encoder, log_mel, every, self.config)
+        return [output[0] for output in outputs] + ([] if self.axes is None else [outputs[-1][0] @ self.axes])
 
     def to_part(self, card: dict[str, Any]) -> Part:
         """As an artifact; `card` says what it was trained on and does not enter the fingerprint."""
@@ -175,23 +202,34 @@ def encoder_of(sizes: EncoderConfig | RecurrentConfig, depth: int | None = None)
     return RecurrentEncoder(sizes, depth) if isinstance(sizes, RecurrentConfig) else Encoder(sizes, depth)
 
 
-def token_features(
-    encoder: Encoder | RecurrentEncoder, log_mel: Tensor, valid: Tensor, layer: int, centre_frames: int
-) -> Tensor:
-    """What is clustered: a layer's output, one vector a token.
+def pooled(encoder: Encoder | RecurrentEncoder, log_mel: Tensor, valid: Tensor, config: TokenizerConfig) -> Tensor:
+    """The output of the layer that is clustered, one vector a token: the mean of its frames.
 
     Args:
-        encoder: of at least `layer` + 1 blocks.
+        encoder: of at least `config.layer` + 1 blocks.
         log_mel: (B, 4T, bands), normalised.
         valid: (B, T), false where a row has ended.
-        layer: counted from 0.
-        centre_frames: as of `centred`.
+        config: which layer, and how it is heard.
 
     Returns:
         (B, T, D).
     """
-    hidden = encoder(encoder.subsampling(log_mel), valid, layer + 1)[-1]
-    return centred(hidden.unflatten(1, (-1, encoder.rate)).mean(2), valid, centre_frames)
+    hidden = heard(encoder, log_mel, valid, config)[-1]
+    return hidden.unflatten(1, (valid.shape[1], -1)).mean(2)
+
+
+def heard(encoder: Encoder | RecurrentEncoder, log_mel: Tensor, valid: Tensor, config: TokenizerConfig) -> list[Tensor]:
+    """The output (B, rate * T, D) of each block up to `config.layer`; twice as many frames if interleaved."""
+
+    def once(own: Tensor) -> list[Tensor]:
+        return encoder(encoder.subsampling(own), valid, config.layer + 1)
+
+    own = silenced(log_mel, valid)
+    if not config.interleaved:
+        return once(own)
+    half = STACK // encoder.rate // 2
+    later_on = F.pad(own[:, half:], (0, 0, 0, half))
+    return [torch.stack(pair, dim=2).flatten(1, 2) for pair in zip(once(own), once(later_on), strict=True)]
 
 
 def centred(hidden: Tensor, valid: Tensor, frames: int) -> Tensor:

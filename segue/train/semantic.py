@@ -32,11 +32,12 @@ from segue.config import later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import SAMPLE_RATE, STACK, LogMel, Moments, frame_mask
-from segue.semantic.kmeans import Clusters, fit
+from segue.semantic.fitting import fit_tokens
+from segue.semantic.kmeans import Clusters
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.perturb import Draws, Perturbation
 from segue.semantic.recurrent import RecurrentEncoder
-from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, token_features
+from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, pooled
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, OptimiserName, check_kept, optimisers, set_rate
@@ -44,7 +45,6 @@ from segue.train.seeded import seeded
 
 Batch = tuple[Tensor, Tensor]
 _STATISTICS_BATCHES = 16
-_KEPT_BYTES = 256 * 2**20  # activations held over the passes of k-means; the rest is encoded again
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,7 @@ class SemanticTraining:
         inner = [*self.learner.encoder.blocks.parameters(), *(predictive.parameters() if predictive else ())]
         every = self.learner.parameters()
         self.optimisers = optimisers(optimiser, every, inner, weight_decay, (0.9, 0.98), self.world)
+        self.axes: Tensor | None = None
         self.clusters: Clusters | None = None
 
     def prepare(self, batches: Callable[[int], Batch]) -> None:
@@ -280,22 +281,14 @@ class SemanticTraining:
         rounded = copy.deepcopy(self.learner).eval()
         rounded.load_state_dict(full(half(self.average.average)))
 
-        kept: dict[int, Tensor] = {}
-
         @torch.no_grad()
-        def rows(k: int) -> Tensor:
-            if k in kept:
-                return kept[k]
+        def hidden(k: int) -> tuple[Tensor, Tensor]:
             wave, lengths = self._placed(batches(k))
             log_mel = rounded.features(wave, lengths)
             valid = frame_mask(lengths, log_mel.shape[1] // STACK)
-            found = token_features(rounded.encoder, log_mel, valid, tokenizer.layer, tokenizer.centre_frames)
-            found = found[valid].cpu()
-            if sum(batch.nbytes for batch in kept.values()) + found.nbytes <= _KEPT_BYTES:
-                kept[k] = found
-            return found
+            return pooled(rounded.encoder, log_mel, valid, tokenizer).cpu(), valid.cpu()
 
-        self.clusters = fit(rows, num_batches, tokenizer.vocab_size, seed, angular=tokenizer.angular)
+        self.axes, self.clusters = fit_tokens(hidden, num_batches, tokenizer, seed)
         return {
             "frames": float(self.clusters.counts.sum()),
             "perplexity": self.clusters.perplexity,
@@ -312,6 +305,7 @@ class SemanticTraining:
             if name.startswith(("features.", "encoder.subsampling."))
             or (name.startswith("encoder.blocks.") and int(name.split(".")[2]) <= config.layer)
         }
+        tensors |= {} if self.axes is None else {"axes": self.axes}
         tensors |= {"mean": self.clusters.mean, "std": self.clusters.std, "centroids": self.clusters.centroids}
         return Part(PART_KIND, to_disk(config), half(tensors), card=card)
 
