@@ -24,6 +24,7 @@ from segue.evaluate.measures import Figure
 from segue.evaluate.report import Entry, Report
 from segue.evaluate.section import Column, Section, Table
 from segue.generate.manner import Manner
+from segue.tokenizers import load_semantic
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts" / "bundled"
@@ -351,6 +352,22 @@ def test_cards_and_readme_are_those_of_the_bundled_models():
     wanted[ROOT / "README.md"], _ = card_readme.quoted(BUNDLED, RESULTS, ROOT / "README.md")
     for path, text in wanted.items():
         assert path.read_text() == text, f"{path}: run scripts/bundled/cards.py"
+
+
+def test_the_tokenizer_beside_the_bundles_shows_figures_of_its_own_alone(tmp_path):
+    shutil.copytree(RESULTS, tmp_path / "results")
+    where, path = BUNDLED / "phonetic" / "MODEL_CARD.md", tmp_path / "results" / "tokens-phonetic.json"
+    card = cards.make(BUNDLED, tmp_path / "results", SCRIPTS / "cards", SCRIPTS)[0][where]
+    told, packed = load_semantic("phonetic"), load_part(BUNDLED / "phonetic")
+    named = {told.fingerprint, packed.fingerprint, packed.requires["onward"]}
+    assert named <= set(re.findall(r"`([0-9a-f]{16})`", card))
+    assert "axes of layer 2" in card and NOT_YET not in card
+    path.write_text(path.read_text().replace(told.fingerprint, "0" * 16))
+    found, left_out = cards.make(BUNDLED, tmp_path / "results", SCRIPTS / "cards", SCRIPTS)
+    assert NOT_YET in found[where] and "axes of layer 2" not in found[where]
+    assert any("tokens-phonetic.json" in line for line in left_out)
+    path.unlink()
+    assert NOT_YET in cards.make(BUNDLED, tmp_path / "results", SCRIPTS / "cards", SCRIPTS)[0][where]
 
 
 def test_every_source_of_data_is_credited():

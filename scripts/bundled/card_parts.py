@@ -18,6 +18,7 @@ from segue.artifact import Part, read_json
 from segue.codec.soundstream import CodecConfig
 from segue.config import from_dict
 from segue.errors import SegueError
+from segue.semantic.packed import ONWARD
 
 TITLES = {
     "codec": "codec",
@@ -111,6 +112,8 @@ def shape(part: Part) -> str:
     if part.kind == "semantic":
         if config.get("recurrent"):
             blocks = f"{config['recurrent']['depth']} recurrent layers of {config['recurrent']['width']}"
+            if ONWARD in part.requires:
+                blocks += " from the end (those that go on are kept with another)"
             return f"{blocks}; {config['vocab_size']} clusters of layer {config['layer'] + 1}"
         encoder = config["encoder"]
         blocks = f"{encoder['contrastive_depth']} + {encoder['masked_depth']} Conformer blocks of {encoder['width']}"

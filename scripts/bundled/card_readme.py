@@ -13,6 +13,7 @@ from segue.bundle import load_parts
 from segue.errors import SegueError
 from segue.evaluate.section import Section
 from segue.generate.manner import Manner
+from segue.tokenizers import PHONETIC
 
 MARKS = ("<!-- cards: begin -->", "<!-- cards: end -->")
 CODEC = {"pesq_wb": ("PESQ-WB", 2), "stoi": ("STOI", 2), "visqol": ("ViSQOL", 2)}
@@ -58,15 +59,16 @@ def quoted(bundled: Path, results: Path, readme: Path) -> tuple[str, list[str]]:
 
 
 def _weights(bundled: Path, names: list[str], card: Path) -> str:
+    beside = [PHONETIC] if (bundled / PHONETIC).is_dir() else []
     sizes = {
         name: sum(path.stat().st_size for path in (bundled / name).rglob("*.safetensors")) / 1e6
-        for name in ("codec", *names)
+        for name in ("codec", *names, *beside)
     }
     each = ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())
     cards = ", ".join(link(bundled / name / "MODEL_CARD.md", card, name) for name in sizes)
     return paragraph(
-        f"Weights: {sum(sizes.values()):.1f} MB for everything, in half precision ({each}). What each was fed, for how "
-        f"long, all measurements, and how it sounds are in the model cards: {cards}."
+        f"Weights: {sum(sizes.values()):.1f} MB for everything, in half precision or eight bits ({each}). What each "
+        f"was fed, for how long, all measurements, and how it sounds are in the model cards: {cards}."
     )
 
 

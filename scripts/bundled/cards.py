@@ -199,10 +199,11 @@ def _card(
     title: str, about: str, parts: list[Trained], measured: list[str], told: str, uses: str, text: Path, earlier: Path
 ) -> str:
     folder = parts[0].folder if len(parts) == 1 else parts[0].folder.parent
-    script = link(HERE / "make.sh", folder, "scripts/bundled/make.sh")
-    again = (
-        f"One command, {script}, makes all bundled models from the data, this card included; its first lines say how."
-    )
+    name = "phonetic.py" if folder.name == PHONETIC else "make.sh"
+    script = link(HERE / name, folder, f"scripts/bundled/{name}")
+    again = f"One command, {script}, makes all bundled models from the data, cards included; its first lines say how."
+    if folder.name == PHONETIC:
+        again = f"{script} says in its first lines by which commands, on top of those that make the speech bundle."
     return joined(
         MARK.format(text=f"scripts/bundled/cards/{text.name}"),
         f"# {title}",
