@@ -348,7 +348,7 @@ def test_the_readme_quotes_the_baselines(world):
 
 def test_cards_and_readme_are_those_of_the_bundled_models():
     wanted, _ = cards.make(BUNDLED, RESULTS, SCRIPTS / "cards", SCRIPTS)
-    assert len(wanted) == 3
+    assert len(wanted) == 4
     wanted[ROOT / "README.md"], _ = card_readme.quoted(BUNDLED, RESULTS, ROOT / "README.md")
     for path, text in wanted.items():
         assert path.read_text() == text, f"{path}: run scripts/bundled/cards.py"
