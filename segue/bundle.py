@@ -41,7 +41,7 @@ from segue.lm.parallel import ParallelModel
 from segue.published import Reference, is_reference
 from segue.semantic.pretrained import PretrainedTokenizer
 from segue.semantic.tokenizer import SemanticTokenizer
-from segue.tokenizers import semantic_from_part
+from segue.tokenizers import load_unpacked, semantic_from_part
 
 FORMAT_VERSION = 1
 BUNDLED = Path(__file__).parent / "bundled"
@@ -286,7 +286,7 @@ def _read_entry(folder: Path, role: str, entry: object) -> Part:
     part = (
         read_part(entry["reference"])
         if place == "reference"
-        else load_part(folder / entry["folder"], _KINDS.get(role, "stage"))
+        else load_unpacked(folder / entry["folder"], _KINDS.get(role, "stage"))
     )
     if part.fingerprint != entry["fingerprint"]:
         raise SegueError(
@@ -382,7 +382,7 @@ def save_bundle(
             parts[role] = read_part(str(place))
             entries[role] = {"reference": str(Reference.parse(str(place)))}
         else:
-            parts[role] = load_part(Path(place), _KINDS.get(role, "stage"))
+            parts[role] = load_unpacked(Path(place), _KINDS.get(role, "stage"))
             entries[role] = {"folder": Path(os.path.relpath(place, folder)).as_posix()}
         entries[role]["fingerprint"] = parts[role].fingerprint
     check_parts(parts)

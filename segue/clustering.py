@@ -25,7 +25,7 @@ from segue.semantic.fitting import Hidden
 from segue.semantic.kmeans import Clusters
 from segue.semantic.pretrained import PretrainedEncoder, is_pretrained, tokenizer_part
 from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig, pooled
-from segue.tokenizers import load_semantic_part
+from segue.tokenizers import load_unpacked
 
 
 class Clustered(Protocol):
@@ -95,7 +95,7 @@ class _Own:
     def __init__(self, reference: str, asked: TokenizerConfig, device: str) -> None:
         found = re.fullmatch(r"(.+?)(?:@(\d+))?", reference)
         name, block = (found[1], found[2]) if found else (reference, None)
-        kept = load_semantic_part(artifact_folder(Path(name)))
+        kept = load_unpacked(artifact_folder(Path(name)))
         if is_pretrained(kept):
             raise SegueError(f"--encoder {name}: its encoder is a published one; name that, hf:NAME@BLOCK")
         self.tokenizer, self.kept, self.device = SemanticTokenizer.from_part(kept).to(device), kept, device
@@ -104,7 +104,7 @@ class _Own:
         if not 0 <= layer <= config.layer:  # an artifact holds no blocks above
             raise SegueError(f"--encoder {reference}: block {block} is asked for, it has 1 to {config.layer + 1}")
         names = ("vocab_size", "angular", "centre_frames", "interleaved", "axes")
-        self.config = replace(config, layer=layer, **{name: getattr(asked, name) for name in names})
+        self.config = replace(config, layer=layer, **{name: getattr(asked, name) for name in names}).checked()
 
     @torch.no_grad()
     def hidden(self, wave: Tensor, lengths: Tensor) -> Hidden:

@@ -29,16 +29,16 @@ def load_semantic(name: str | Path) -> SemanticTokenizer | PretrainedTokenizer:
     """
     if is_reference(name):
         raise SegueError(f"{name}: it has no tokens before k-means; segue train semantic --encoder {name} makes them")
-    return semantic_from_part(load_semantic_part(semantic_folder(name)))
+    return semantic_from_part(load_unpacked(semantic_folder(name)))
 
 
-def load_semantic_part(folder: Path) -> Part:
-    """The part in a folder, unpacked if it is kept packed beside the bundles.
+def load_unpacked(folder: Path, kind: str = "semantic") -> Part:
+    """The part in a folder, as `segue.artifact.load_part` reads it, unpacked if it is a packed tokenizer.
 
     Raises:
         SegueError: if there is none, it is damaged, or what it goes on with isn't the bundled tokenizer of speech.
     """
-    part = load_part(folder, "semantic")
+    part = load_part(folder, kind)
     if ONWARD not in part.requires:
         return part
     try:

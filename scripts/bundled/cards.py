@@ -40,7 +40,7 @@ from segue.errors import SegueError
 from segue.generate.manner import Manner
 from segue.semantic.packed import ONWARD
 from segue.semantic.tokenizer import TokenizerConfig
-from segue.tokenizers import PHONETIC, load_semantic_part
+from segue.tokenizers import PHONETIC, load_unpacked
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -176,7 +176,7 @@ def bundle_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
 
 def tokenizer_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str:
     """The card of the tokenizer in `folder`, which is in no bundle."""
-    packed, part = load_part(folder, "semantic"), load_semantic_part(folder)
+    packed, part = load_part(folder, "semantic"), load_unpacked(folder)
     config = from_dict(TokenizerConfig, part.config, "semantic", complete=True)
     back = part.card.get("back", {})
     about = (

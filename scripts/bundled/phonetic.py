@@ -8,7 +8,7 @@
     python scripts/bundled/phonetic.py keep runs/phonetic runs/turned segue/bundled
 
 The shipped one learnt to hear sound from its end with the weights of the speech tokenizer to begin with, which no
-command does. `model.tokenizer.recurrent.both_ways=true` trains both halves at once, from scratch.
+command does. `model.tokenizer.recurrent={"width": 384, "both_ways": true}` trains both halves at once, from scratch.
 """
 
 from __future__ import annotations

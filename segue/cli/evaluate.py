@@ -93,7 +93,10 @@ def evaluate_lm(asked: Evaluation, pairs: PairsOption = None) -> None:
 def evaluate_tokens(
     asked: Evaluation,
     semantic: Annotated[
-        str | None, typer.Option(help="Semantic tokenizer instead of the bundle's: folder of an artifact or a run.")
+        str | None,
+        typer.Option(
+            help="Semantic tokenizer instead of the bundle's: phonetic, or the folder of an artifact or a run."
+        ),
     ] = None,
     labels: Annotated[
         str | None,

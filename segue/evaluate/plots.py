@@ -95,6 +95,8 @@ def token_report(result: dict[str, Any], path: Path) -> None:
     bars.set(ylabel="ABX error", title="one frame in the middle of each span")
     bars.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
     bars.legend(fontsize=8)
+    names = [row["name"].removeprefix("layer ") for row in result["layers"]]
+    lines.set_xticks(range(1, len(names) + 1), names)
     lines.set(xlabel="layer", ylabel="ABX error", title="layers of the encoder")
     lines.legend(fontsize=8)
     _keep(figure, path)

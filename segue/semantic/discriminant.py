@@ -37,7 +37,7 @@ def discriminant_axes(
     rounds: int = ROUNDS,
     shrinkage: float = SHRINKAGE,
 ) -> Tensor:
-    """The axes, on batches that stream by: memory does not grow with the data.
+    """The axes, on batches that stream by: of all data no more is held than a number a row.
 
     Args:
         rows: batch k of activations, (n, D); called again on each pass and must give the same.

@@ -16,7 +16,7 @@ from segue.semantic.kmeans import Clusters, fit
 from segue.semantic.tokenizer import TokenizerConfig, centred
 
 Hidden = tuple[Tensor, Tensor]
-_KEPT_BYTES = 2**30
+_KEPT_BYTES = 2**31
 
 
 def fit_tokens(

@@ -34,6 +34,8 @@ def pack(part: Part, onward: Part) -> Part:
         SegueError: if it isn't.
     """
     shared = _named_onward(onward)
+    if lacking := sorted(shared.keys() - part.tensors.keys()):
+        raise SegueError(f"{lacking[0]}: there is none to be shared with the tokenizer {onward.fingerprint}")
     kept: dict[str, Tensor] = {}
     for name, tensor in part.tensors.items():
         if name in shared:
@@ -51,13 +53,15 @@ def unpack(part: Part, onward: Part) -> Part:
     """A part as it is used: everything in half precision, and nothing required.
 
     Raises:
-        SegueError: if it requires another tokenizer than this one.
+        SegueError: if it requires another tokenizer than this one, or lacks a scale.
     """
     if part.requires[ONWARD] != onward.fingerprint:
         raise SegueError(f"it goes on as the tokenizer {part.requires[ONWARD]}, that one is {onward.fingerprint}")
     tensors = _named_onward(onward)
     for name, tensor in part.tensors.items():
         if tensor.dtype == torch.int8:
+            if name + _SCALE not in part.tensors:
+                raise SegueError(f"{name}: it has no scale; copy or make the artifact again")
             tensors[name] = (tensor.float() * part.tensors[name + _SCALE].float()).half()
         elif not name.endswith(_SCALE):
             tensors[name] = tensor

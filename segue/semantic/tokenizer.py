@@ -19,8 +19,10 @@ from segue.artifact import Part, full, half
 from segue.config import from_dict, later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder, EncoderConfig
+from segue.semantic.discriminant import CLUSTERS
 from segue.semantic.features import HOP_LENGTH, SAMPLE_RATE, STACK, LogMel, frame_mask, silenced
 from segue.semantic.kmeans import evened, nearest
+from segue.semantic.packed import ONWARD
 from segue.semantic.recurrent import RecurrentConfig, RecurrentEncoder
 from segue.units import samples_to_frames
 from segue.waves import check_wave
@@ -64,8 +66,20 @@ class TokenizerConfig:
             raise SegueError(f"layer {self.layer}: the encoder has blocks 0 to {self.sizes.depth - 1}")
         if self.vocab_size < 2 or self.chunk_frames < 1 or self.context_frames < 0 or self.centre_frames < 0:
             raise SegueError("tokenizer: vocab_size must be at least 2, chunk_frames 1, context and centre_frames 0")
-        if not 0 <= self.axes <= self.hidden_width:
+        if not 0 <= self.axes < CLUSTERS:
+            raise SegueError(
+                f"tokenizer.axes {self.axes}: from 0 to {CLUSTERS - 1}, for {CLUSTERS} clusters are told apart"
+            )
+
+    def checked(self) -> TokenizerConfig:
+        """Itself, where an encoder is about to be made or clustered.
+
+        Raises:
+            SegueError: if there are to be more axes than the encoder is wide.
+        """
+        if self.axes > self.hidden_width:
             raise SegueError(f"tokenizer.axes {self.axes}: an encoder of width {self.hidden_width} has at most as many")
+        return self
 
     @property
     def sizes(self) -> EncoderConfig | RecurrentConfig:
@@ -103,7 +117,7 @@ class SemanticTokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.vocab_size = config.vocab_size
-        self.features = LogMel(config.sizes.mel_bands)
+        self.features = LogMel(config.checked().sizes.mel_bands)
         self.encoder = encoder_of(config.sizes, config.layer + 1)
         self.register_buffer("axes", torch.zeros(config.hidden_width, config.axes) if config.axes else None)
         for name in ("mean", "std"):
@@ -172,9 +186,10 @@ class SemanticTokenizer(nn.Module):
 
     @torch.inference_mode()
     def activations(self, wave: Tensor) -> list[Tensor]:
-        """The output (rate * T, D) of each block up to the clustered one, for a wave (N,), all of it at once.
+        """The output (R * T, D) of each block up to the clustered one, for a wave (N,), all of it at once.
 
-        Where there are axes, the last one's places on them, (rate * T, A), come after it.
+        R is `rate`, or twice that if interleaved. Where there are axes, the last one's places on them, (R * T, A), come
+        after it.
         """
         log_mel = self.features(wave[None].float())
         every = torch.ones(1, log_mel.shape[1] // STACK, dtype=torch.bool, device=wave.device)
@@ -194,6 +209,8 @@ class SemanticTokenizer(nn.Module):
         """
         if part.kind != PART_KIND:
             raise SegueError(f"a {part.kind} artifact, a {PART_KIND} was asked for")
+        if ONWARD in part.requires:
+            raise SegueError(f"semantic tokenizer {part.fingerprint}: it is packed; load it by its name or folder")
         return cls(from_dict(TokenizerConfig, part.config, "semantic", complete=True), part.tensors)
 
 

@@ -162,6 +162,7 @@ class SemanticTraining:
         Raises:
             SegueError: if the objective asks for a teacher and there is none, or the other way round.
         """
+        config.tokenizer.checked()
         self.config = config
         self.world = world or alone()
         self.gradient_clip, self.device = gradient_clip, self.world.device

@@ -9,10 +9,12 @@ import tiny
 import torch
 
 from segue.errors import SegueError
+from segue.recipes import tiny as tiny_recipe
 from segue.semantic import discriminant, kmeans
 from segue.semantic.discriminant import discriminant_axes
 from segue.semantic.fitting import fit_tokens
 from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig
+from segue.train.semantic import SemanticTraining
 
 KINDS, WIDTH = 12, 16
 
@@ -76,7 +78,16 @@ def test_what_is_refused():
     with pytest.raises(SegueError, match="all frames are alike"):
         discriminant_axes(lambda k: torch.zeros(100, WIDTH), 2, 4, seed=0, clusters=24)
     with pytest.raises(SegueError, match=r"tokenizer.axes 17: an encoder of width 16"):
-        dataclasses.replace(tiny.PREDICTIVE.tokenizer, axes=17)
+        dataclasses.replace(tiny.PREDICTIVE.tokenizer, axes=17).checked()
+    with pytest.raises(SegueError, match=r"tokenizer.axes 256: from 0 to 255"):
+        dataclasses.replace(tiny.PREDICTIVE.tokenizer, axes=256)
+    wide = dataclasses.replace(tiny.PREDICTIVE, tokenizer=dataclasses.replace(tiny.PREDICTIVE.tokenizer, axes=17))
+    with pytest.raises(SegueError, match="an encoder of width 16"):
+        SemanticTraining(wide)
+    narrow = dataclasses.replace(wide.tokenizer.encoder, width=8)
+    both = dataclasses.replace(wide, tokenizer=dataclasses.replace(wide.tokenizer, encoder=narrow, axes=9))
+    with pytest.raises(SegueError, match="an encoder of width 8 has"):  # before the first training, not after it
+        dataclasses.replace(tiny_recipe().semantic, model=both, rounds=1)
 
 
 def test_a_few_sounds_over_and_over_again_do_no_harm():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
 from segue.artifact import Part, load_part, save_part
+from segue.bundle import BUNDLED, save_bundle
 from segue.errors import SegueError
+from segue.generate.manner import Manner
 from segue.semantic.packed import pack, unpack
 from segue.semantic.tokenizer import SemanticTokenizer
-from segue.tokenizers import PHONETIC, load_semantic, load_semantic_part, semantic_folder
+from segue.tokenizers import PHONETIC, load_semantic, load_unpacked, semantic_folder
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +52,21 @@ def test_it_comes_back_as_near_as_a_step_of_eight_bits(onward, both, tmp_path):
     assert SemanticTokenizer.from_part(again).fingerprint == again.fingerprint
 
 
+def test_packed_it_is_no_tokenizer_yet(onward, both):
+    with pytest.raises(SegueError, match="it is packed; load it by its name or folder"):
+        SemanticTokenizer.from_part(pack(both, onward))
+
+
 def test_another_tokenizer_can_go_on_in_neither(onward, both):
     other = tiny.make_semantic(seed=5, config=tiny.PREDICTIVE).to_part({})
     with pytest.raises(SegueError, match=f"isn't that of the tokenizer {other.fingerprint}"):
         pack(both, other)
+    with pytest.raises(SegueError, match="there is none to be shared"):
+        pack(onward, onward)
+    packed = pack(both, onward)
+    scales = {name: tensor for name, tensor in packed.tensors.items() if not name.endswith(".scale")}
+    with pytest.raises(SegueError, match="it has no scale"):
+        unpack(dataclasses.replace(packed, tensors=scales), onward)
     with pytest.raises(SegueError, match=f"goes on as the tokenizer {onward.fingerprint}, that one is"):
         unpack(pack(both, onward), other)
 
@@ -69,7 +84,14 @@ def test_the_bundled_one_goes_on_as_the_tokenizer_of_speech():
 def test_one_of_another_tokenizer_is_refused_by_its_folder(onward, both, tmp_path):
     save_part(pack(both, onward), tmp_path / "packed")
     with pytest.raises(SegueError, match=rf"packed: it goes on as the tokenizer {onward.fingerprint}, that one is"):
-        load_semantic_part(tmp_path / "packed")
+        load_unpacked(tmp_path / "packed")
+
+
+def test_a_bundle_goes_by_what_its_tokens_are_and_not_by_how_it_is_kept(tmp_path):
+    told = json.loads((BUNDLED / "speech" / "bundle.json").read_text())["parts"]
+    folders: dict[str, str | Path] = {role: BUNDLED / "speech" / entry["folder"] for role, entry in told.items()}
+    with pytest.raises(SegueError, match=f"but the semantic here is {load_semantic(PHONETIC).fingerprint}"):
+        save_bundle(tmp_path / "mixed", "mixed", folders | {"semantic": BUNDLED / PHONETIC}, Manner())
 
 
 def test_verbs_know_it_by_name(cli, tmp_path):
