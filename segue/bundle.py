@@ -41,10 +41,10 @@ from segue.lm.parallel import ParallelModel
 from segue.published import Reference, is_reference
 from segue.semantic.pretrained import PretrainedTokenizer
 from segue.semantic.tokenizer import SemanticTokenizer
+from segue.tokenizers import BUNDLED as BUNDLED
 from segue.tokenizers import load_unpacked, semantic_from_part
 
 FORMAT_VERSION = 1
-BUNDLED = Path(__file__).parent / "bundled"
 ROLES = ("codec", "semantic", "semantic_stage", "coarse_stage", "fine_stage")
 OPTIONAL_ROLES = ("parallel",)
 _KINDS = {"codec": "codec", "semantic": "semantic", "parallel": "parallel"}

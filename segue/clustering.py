@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from segue.artifact import Part, artifact_folder, half
+from segue.artifact import Part, half
 from segue.config import to_disk
 from segue.errors import SegueError
 from segue.published import is_reference
-from segue.semantic.features import STACK, frame_mask
-from segue.semantic.fitting import Hidden
+from segue.semantic.fitting import Hidden, encoded
 from segue.semantic.kmeans import Clusters
 from segue.semantic.pretrained import PretrainedEncoder, is_pretrained, tokenizer_part
-from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig, pooled
-from segue.tokenizers import load_unpacked
+from segue.semantic.tokenizer import SemanticTokenizer, TokenizerConfig
+from segue.tokenizers import load_unpacked, semantic_folder
 
 
 class Clustered(Protocol):
@@ -52,8 +50,8 @@ def to_cluster(reference: str, asked: TokenizerConfig, device: str) -> Clustered
     """The encoder that a reference names.
 
     Args:
-        reference: `hf:NAME@BLOCK` of a published encoder; or an artifact or a run, with `@BLOCK` for another block than
-            the one that was clustered. Blocks count from 1.
+        reference: `hf:NAME@BLOCK` of a published encoder; or `phonetic`, an artifact or a run, with `@BLOCK` for
+            another block than the one that was clustered. Blocks count from 1.
         asked: number of clusters; of an encoder of Segue's own also `angular`, `centre_frames`, `interleaved`, `axes`.
         device: where to encode.
 
@@ -95,7 +93,7 @@ class _Own:
     def __init__(self, reference: str, asked: TokenizerConfig, device: str) -> None:
         found = re.fullmatch(r"(.+?)(?:@(\d+))?", reference)
         name, block = (found[1], found[2]) if found else (reference, None)
-        kept = load_unpacked(artifact_folder(Path(name)))
+        kept = load_unpacked(semantic_folder(name))
         if is_pretrained(kept):
             raise SegueError(f"--encoder {name}: its encoder is a published one; name that, hf:NAME@BLOCK")
         self.tokenizer, self.kept, self.device = SemanticTokenizer.from_part(kept).to(device), kept, device
@@ -109,9 +107,7 @@ class _Own:
     @torch.no_grad()
     def hidden(self, wave: Tensor, lengths: Tensor) -> Hidden:
         wave, lengths = wave.to(self.device), lengths.to(self.device)
-        log_mel = self.tokenizer.features(wave, lengths)
-        valid = frame_mask(lengths, log_mel.shape[1] // STACK)
-        return pooled(self.tokenizer.encoder, log_mel, valid, self.config).cpu(), valid.cpu()
+        return encoded(self.tokenizer.features, self.tokenizer.encoder, wave, lengths, self.config)
 
     def part(self, axes: Tensor | None, clusters: Clusters, card: dict[str, Any], licence: str) -> Part:
         left = tuple(f"encoder.blocks.{n}." for n in range(self.config.layer + 1, self.tokenizer.config.layer + 1))

@@ -56,7 +56,7 @@ class SemanticRecipe:
     def __post_init__(self) -> None:
         if self.rounds < 0 or not 0 < self.round_share < float("inf"):
             raise SegueError(f"semantic: rounds {self.rounds}, round_share {self.round_share}: from 0 on, and above 0")
-        if self.rounds and self.model.tokenizer.axes:
+        if self.rounds:
             self.round(1)[0].tokenizer.checked()
 
     def round(self, number: int) -> tuple[SemanticConfig, TrainConfig]:

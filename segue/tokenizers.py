@@ -13,12 +13,13 @@ from segue.semantic.tokenizer import SemanticTokenizer
 
 PHONETIC = "phonetic"
 """Name of the tokenizer that comes with Segue beside those of its bundles: of speech, heard both ways."""
-_BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent / "bundled"
+"""The weights that come with Segue."""
 
 
 def semantic_folder(name: str | Path) -> Path:
     """Where a tokenizer lies: `phonetic`, which comes with Segue, or an artifact, or the run that made it."""
-    return _BUNDLED / PHONETIC if str(name) == PHONETIC else artifact_folder(Path(name))
+    return BUNDLED / PHONETIC if str(name) == PHONETIC else artifact_folder(Path(name))
 
 
 def load_semantic(name: str | Path) -> SemanticTokenizer | PretrainedTokenizer:
@@ -42,7 +43,7 @@ def load_unpacked(folder: Path, kind: str = "semantic") -> Part:
     if ONWARD not in part.requires:
         return part
     try:
-        return unpack(part, load_part(_BUNDLED / "speech" / "semantic", "semantic"))
+        return unpack(part, load_part(BUNDLED / "speech" / "semantic", "semantic"))
     except SegueError as error:
         raise SegueError(f"{folder}: {error}") from error
 

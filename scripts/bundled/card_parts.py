@@ -1,7 +1,8 @@
 """What model cards say of trained parts: sizes, training and held-out losses, from part.json, weights and log.jsonl.
 
 A part that began with another's weights, or had another as its teacher, is followed back as far as the records go: any
-part.json (with its log.jsonl; no weights are needed) below the folder of earlier parts, found by its fingerprint.
+part.json (with its log.jsonl; no weights are needed) below the folder of earlier parts, or beside it among the bundled
+ones, found by its fingerprint.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def training(parts: list[Trained], earlier: Path, card: Path) -> str:
             alone = one.part.kind == "codec" and "codec" in requires and how == "began with the weights of"
             kept = "; its decoder alone was trained on, so that encoder, codebooks and codes are that one's"
             told.append(f"{name} {how} `{fingerprint}`{fresh}{kept if alone else ''}.")
-            before = find(fingerprint, earlier)
+            before = find(fingerprint, earlier, card.parent)
             if before is None or fingerprint in seen:
                 told.append(f"Of the training of `{fingerprint}` no record is kept here.")
                 break
@@ -173,9 +174,9 @@ def began(about: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def find(fingerprint: str, earlier: Path) -> Earlier | None:
-    """The records of an earlier part."""
-    for path in sorted(earlier.rglob("part.json")):
+def find(fingerprint: str, *places: Path) -> Earlier | None:
+    """The records of an earlier part, anywhere below these folders."""
+    for path in (path for place in places for path in sorted(place.rglob("part.json"))):
         meta = read_json(path, "artifact")
         if meta.get("fingerprint") == fingerprint and isinstance(meta.get("card"), dict):
             return Earlier(meta, path.parent)

@@ -83,27 +83,32 @@ class Shelf:
             SegueError: if the file is damaged.
         """
         path = self.folder / name
-        if not path.is_file():
-            self.told.append(f"{path}: not there")
+        if not self._has(path):
             return None
         values = read_json(path, "result of a benchmark")
-        return values if self.fits(path, values.get(key), fingerprint) else None
+        return values if self._fits(path, values.get(key), fingerprint) else None
+
+    def tokens(self, name: str, fingerprint: str) -> Section | None:
+        """What `segue evaluate tokens` told of a tokenizer, likewise; the file is a section of its own."""
+        path = self.folder / name
+        if not self._has(path):
+            return None
+        found = sections.read(path)
+        return found if self._fits(path, found.details["semantic"]["fingerprint"], fingerprint) else None
 
     def report(self, name: str, fingerprint: str, manner: Manner) -> reports.Report | None:
         """A report of `segue evaluate`, likewise, and if sound was made in the bundle's manner."""
-        folder = self.folder / name
-        if not (folder / reports.REPORT).is_file():
-            self.told.append(f"{folder / reports.REPORT}: not there")
+        path = self.folder / name / reports.REPORT
+        if not self._has(path):
             return None
-        report = reports.read(folder)
-        fits = self.fits(folder / reports.REPORT, report.settings.bundle_fingerprint, fingerprint)
-        return report if fits and self._made_so(folder / reports.REPORT, report.settings, manner) else None
+        report = reports.read(path.parent)
+        fits = self._fits(path, report.settings.bundle_fingerprint, fingerprint)
+        return report if fits and self._made_so(path, report.settings, manner) else None
 
     def section(self, name: str, suite: str, entry: reports.Entry) -> Section | None:
         """One suite's section, if it is the one that the report tells of: both keep the seconds that it took."""
         path = reports.place(self.folder / name, suite)
-        if not path.is_file():
-            self.told.append(f"{path}: not there")
+        if not self._has(path):
             return None
         found = sections.read(path)
         if not math.isclose(found.seconds, entry.seconds, abs_tol=1e-3):
@@ -124,7 +129,12 @@ class Shelf:
             self.told.append(f"{path}: made in another manner ({', '.join(other)})")
         return not other
 
-    def fits(self, path: Path, found: object, wanted: str) -> bool:
+    def _has(self, path: Path) -> bool:
+        if not path.is_file():
+            self.told.append(f"{path}: not there")
+        return path.is_file()
+
+    def _fits(self, path: Path, found: object, wanted: str) -> bool:
         if found != wanted:
             self.told.append(f"{path}: of {found}, the card is of {wanted}")
         return found == wanted
@@ -234,18 +244,9 @@ def evaluation(shelf: Shelf, name: str, fingerprint: str, manner: Manner) -> str
 
 
 def tokens(shelf: Shelf, name: str, fingerprint: str) -> str:
-    """What `segue evaluate tokens` says of a tokenizer that is in no bundle; the file is its section.
-
-    Raises:
-        SegueError: if the file is damaged.
-    """
-    path = shelf.folder / name
-    if not path.is_file():
-        shelf.told.append(f"{path}: not there")
-        return NOT_YET
-    found = sections.read(path)
-    of = found.details.get("semantic", {}).get("fingerprint")
-    return _section(found, shelf, name, whole=True) if shelf.fits(path, of, fingerprint) else NOT_YET
+    """What `segue evaluate tokens` says of a tokenizer that is in no bundle."""
+    found = shelf.tokens(name, fingerprint)
+    return NOT_YET if found is None else _section(found, shelf, name, whole=True)
 
 
 def _section(found: Section, shelf: Shelf, name: str, whole: bool = False) -> str:

@@ -178,14 +178,11 @@ def tokenizer_card(folder: Path, shelf: Shelf, text: Path, earlier: Path) -> str
     """The card of the tokenizer in `folder`, which is in no bundle."""
     packed, part = load_part(folder, "semantic"), load_unpacked(folder)
     config = from_dict(TokenizerConfig, part.config, "semantic", complete=True)
-    back = part.card.get("back", {})
     about = (
         f"Semantic tokens of English speech, `--semantic {folder.name}`. It hears sound both ways, by contrastive "
         f"predictive coding (arXiv 1807.03748): as it goes on with the encoder of `{packed.requires.get(ONWARD)}`, the "
-        f"speech bundle's, and from its end with one of its own, which began with the weights of "
-        f"`{back.get('begun_from')}` and learnt from the same recordings turned around for {back.get('steps')} steps "
-        f"({back.get('hours_seen')} h of sound, {back.get('training_seconds', 0) / 60:.0f} minutes; "
-        f"{link(folder / 'log-back.jsonl', folder)}). {config.vocab_size} clusters on {config.axes} discriminant axes. "
+        f"speech bundle's, and from its end with one of its own, whose training on recordings turned around "
+        f"this card tells. {config.vocab_size} clusters on {config.axes} discriminant axes. "
         f"Fingerprint `{part.fingerprint}`, by {link(folder / 'part.json', folder)}, as which it is kept in a quarter "
         f"of the space (`{packed.fingerprint}`)."
     )

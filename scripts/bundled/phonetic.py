@@ -23,7 +23,7 @@ import torch
 
 from segue.artifact import artifact_folder, load_part, save_part
 from segue.config import from_dict, to_disk
-from segue.semantic.packed import ONWARD, pack
+from segue.semantic.packed import BACK, ONWARD, half_of, pack
 from segue.semantic.tokenizer import TokenizerConfig
 from segue.tokenizers import PHONETIC
 
@@ -51,26 +51,19 @@ def join(onward: Path, back: Path, out: Path) -> None:
     assert config.recurrent is not None, f"{onward}: no recurrent encoder"
     config = replace(config, recurrent=replace(config.recurrent, both_ways=True), axes=0)
     tensors = {name: tensor for name, tensor in first.tensors.items() if name.startswith("features.")}
-    for part, way in ((first, ONWARD), (second, "back")):
-        for name, tensor in part.tensors.items():
-            if name.startswith("encoder."):
-                head, *rest = name.removeprefix("encoder.").split(".")
-                outer = [head, rest.pop(0)] if head == "blocks" else [head]
-                tensors[".".join(["encoder", *outer, way, *rest])] = tensor
+    tensors |= half_of(first, ONWARD) | half_of(second, BACK)
     width = config.hidden_width
     empty = {"mean": torch.zeros(width), "std": torch.ones(width), "centroids": torch.zeros(config.vocab_size, width)}
     tensors |= {name: tensor.half() for name, tensor in empty.items()}
-    told = ("steps", "hours_seen", "training_seconds")
-    halves = {"back": {"begun_from": first.fingerprint} | {name: second.card.get(name) for name in told}}
-    save_part(replace(first, config=to_disk(config), tensors=tensors, card=first.card | halves), out / "artifact")
+    card = second.card | {"licence": first.card.get("licence", "")}
+    save_part(replace(first, config=to_disk(config), tensors=tensors, card=card), out / "artifact")
 
 
 def keep(run: Path, back: Path, bundled: Path) -> None:
-    """Pack a run's tokenizer beside the bundles, with the curves of both its halves."""
+    """Pack a run's tokenizer beside the bundles, with the curve of its half that goes back."""
     onward, out = bundled / "speech" / "semantic", bundled / PHONETIC
     save_part(pack(load_part(artifact_folder(run), "semantic"), load_part(onward, "semantic")), out)
-    shutil.copyfile(onward / "log.jsonl", out / "log.jsonl")
-    shutil.copyfile(back / "log.jsonl", out / "log-back.jsonl")
+    shutil.copyfile(back / "log.jsonl", out / "log.jsonl")
 
 
 if __name__ == "__main__":

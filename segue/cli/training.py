@@ -186,11 +186,9 @@ def train_semantic(
 
 
 def _encoder(reference: str) -> str:
-    """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`, `phonetic`."""
-    from segue.tokenizers import PHONETIC, semantic_folder
-
+    """The reference, a bundle's name or folder made that of its tokenizer: `speech@1`, `my_bundle`."""
     name, mark, block = reference.partition("@")
-    folder = semantic_folder(name) if name == PHONETIC else _bundled(name) / "semantic"
+    folder = _bundled(name) / "semantic"
     return f"{folder}{mark}{block}" if folder.is_dir() else reference
 
 

@@ -11,12 +11,36 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from segue.semantic.conformer import Encoder
 from segue.semantic.discriminant import discriminant_axes
+from segue.semantic.features import STACK, LogMel, frame_mask
 from segue.semantic.kmeans import Clusters, fit
-from segue.semantic.tokenizer import TokenizerConfig, centred
+from segue.semantic.recurrent import RecurrentEncoder
+from segue.semantic.tokenizer import TokenizerConfig, centred, pooled
 
 Hidden = tuple[Tensor, Tensor]
 _KEPT_BYTES = 2**31
+
+
+def encoded(
+    features: LogMel,
+    encoder: Encoder | RecurrentEncoder,
+    wave: Tensor,
+    lengths: Tensor,
+    config: TokenizerConfig,
+) -> Hidden:
+    """What `fit_tokens` asks of a batch, on the CPU.
+
+    Args:
+        features: log-mel, normalised.
+        encoder: of at least `config.layer` + 1 blocks.
+        wave: (B, N) mono at 16 kHz, where both are.
+        lengths: (B,) samples of each row that are real.
+        config: which layer, and how it is heard.
+    """
+    log_mel = features(wave, lengths)
+    valid = frame_mask(lengths, log_mel.shape[1] // STACK)
+    return pooled(encoder, log_mel, valid, config).cpu(), valid.cpu()
 
 
 def fit_tokens(

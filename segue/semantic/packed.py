@@ -19,6 +19,7 @@ from segue.errors import SegueError
 
 ONWARD = "onward"
 """The role under which a packed part requires the other tokenizer; also the name of what goes on."""
+BACK = "back"
 _SCALE = ".scale"
 _STEPS = 127
 
@@ -33,7 +34,7 @@ def pack(part: Part, onward: Part) -> Part:
     Raises:
         SegueError: if it isn't.
     """
-    shared = _named_onward(onward)
+    shared = half_of(onward, ONWARD)
     if lacking := sorted(shared.keys() - part.tensors.keys()):
         raise SegueError(f"{lacking[0]}: there is none to be shared with the tokenizer {onward.fingerprint}")
     kept: dict[str, Tensor] = {}
@@ -57,7 +58,7 @@ def unpack(part: Part, onward: Part) -> Part:
     """
     if part.requires[ONWARD] != onward.fingerprint:
         raise SegueError(f"it goes on as the tokenizer {part.requires[ONWARD]}, that one is {onward.fingerprint}")
-    tensors = _named_onward(onward)
+    tensors = half_of(onward, ONWARD)
     for name, tensor in part.tensors.items():
         if tensor.dtype == torch.int8:
             if name + _SCALE not in part.tensors:
@@ -68,12 +69,12 @@ def unpack(part: Part, onward: Part) -> Part:
     return replace(part, tensors=tensors, requires={})
 
 
-def _named_onward(onward: Part) -> dict[str, Tensor]:
-    """The tensors of an encoder by the names of what goes on."""
+def half_of(part: Part, way: str) -> dict[str, Tensor]:
+    """The tensors of a one-way encoder by the names of what goes `onward` or `back` in one that hears both ways."""
     found = {}
-    for name, tensor in onward.tensors.items():
+    for name, tensor in part.tensors.items():
         if name.startswith("encoder."):
             path = name.split(".")
             outer = 3 if path[1] == "blocks" else 2  # encoder.blocks.0, encoder.subsampling
-            found[".".join([*path[:outer], ONWARD, *path[outer:]])] = tensor
+            found[".".join([*path[:outer], way, *path[outer:]])] = tensor
     return found

@@ -32,12 +32,12 @@ from segue.config import later, to_disk
 from segue.errors import SegueError
 from segue.semantic.conformer import Encoder
 from segue.semantic.features import SAMPLE_RATE, STACK, LogMel, Moments, frame_mask
-from segue.semantic.fitting import fit_tokens
+from segue.semantic.fitting import Hidden, encoded, fit_tokens
 from segue.semantic.kmeans import Clusters
 from segue.semantic.objective import Objective, ObjectiveConfig
 from segue.semantic.perturb import Draws, Perturbation
 from segue.semantic.recurrent import RecurrentEncoder
-from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of, pooled
+from segue.semantic.tokenizer import PART_KIND, SemanticTokenizer, TokenizerConfig, encoder_of
 from segue.train.accumulate import in_parts
 from segue.train.fabric import World, alone
 from segue.train.optimiser import MovingAverage, OptimiserName, check_kept, optimisers, set_rate
@@ -283,11 +283,8 @@ class SemanticTraining:
         rounded.load_state_dict(full(half(self.average.average)))
 
         @torch.no_grad()
-        def hidden(k: int) -> tuple[Tensor, Tensor]:
-            wave, lengths = self._placed(batches(k))
-            log_mel = rounded.features(wave, lengths)
-            valid = frame_mask(lengths, log_mel.shape[1] // STACK)
-            return pooled(rounded.encoder, log_mel, valid, tokenizer).cpu(), valid.cpu()
+        def hidden(k: int) -> Hidden:
+            return encoded(rounded.features, rounded.encoder, *self._placed(batches(k)), tokenizer)
 
         self.axes, self.clusters = fit_tokens(hidden, num_batches, tokenizer, seed)
         return {

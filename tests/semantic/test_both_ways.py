@@ -77,7 +77,7 @@ def test_a_row_of_a_batch_is_as_it_is_alone(interleaved):
         assert torch.allclose(together[row, : len(alone)], alone, atol=1e-5)
 
 
-def test_both_halves_are_asked_and_learn(monkeypatch):
+def test_both_halves_are_asked_and_learn():
     training = SemanticTraining(BOTH, seed=4, optimiser="muon")
     training.prepare(tiny.clip_batch)
     assert isinstance(training.learner.objective.predictive, PredictiveBothWays)
@@ -127,7 +127,7 @@ def test_heard_twice_its_frames_are_half_as_far_apart():
     assert tokenizer.layer_rate == 100.0 and tokenizer.encode(wave).shape == (1, 25)
 
 
-def test_so_can_a_conformer_be(tmp_path):
+def test_so_can_a_conformer_be():
     config = dataclasses.replace(tiny.SEMANTIC.tokenizer, interleaved=True)
     tokenizer = tiny.make_semantic(config=dataclasses.replace(tiny.SEMANTIC, tokenizer=config))
     wave = tiny.waves(1, 1.0)
